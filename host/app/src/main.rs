@@ -1,0 +1,2 @@
+//! The `sandmill` binary.
+fn main() {}

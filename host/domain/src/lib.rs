@@ -1,0 +1,25 @@
+//! The vocabulary of the house, and the ports where its rooms meet.
+//!
+//! Every other crate speaks in these types and reaches the others through [`ports`]. Nothing here does I/O, knows a wire
+//! format, or depends on wasmtime, ONNX Runtime, hyper or tokio.
+
+mod buffer;
+mod deadline;
+mod dtype;
+mod fault;
+mod limits;
+mod message;
+mod name;
+pub mod ports;
+mod signature;
+mod tensor;
+
+pub use buffer::{Buffer, Lender};
+pub use deadline::Deadline;
+pub use dtype::Dtype;
+pub use fault::{Advice, Blame, Code, Fault};
+pub use limits::FunctionLimits;
+pub use message::{Header, Reply, Request, RequestHead};
+pub use name::{FunctionName, NameError, ReleaseNumber, TenantId};
+pub use signature::{Axis, Mismatch, ModelInfo, Signature, TensorSpec};
+pub use tensor::{Tensor, Truncated, byte_strings, element_count};

@@ -1,0 +1,108 @@
+//! Names and numbers that identify things, as newtypes that cannot be swapped. All validation of names is here.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// The longest name, in bytes: a DNS label.
+const NAME_BYTES_MAX: usize = 63;
+
+/// Why a string is no name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("`{0}` is no valid name: lower-case letters, digits and `-`, beginning with a letter or digit, 63 at most")]
+pub struct NameError(String);
+
+fn check(name: &str) -> Result<Arc<str>, NameError> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let fits = (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with('-');
+    if fits { Ok(name.into()) } else { Err(NameError(name.chars().take(100).collect())) }
+}
+
+/// Who owns a function: `[a-z0-9][a-z0-9-]{0,62}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId(Arc<str>);
+
+impl TenantId {
+    /// Checks the name.
+    ///
+    /// # Errors
+    /// If the string does not have the form of a name.
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        check(name).map(Self)
+    }
+
+    /// The tenant of a host that has no others.
+    pub fn local() -> Self {
+        Self("default".into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TenantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of an endpoint within its tenant: `[a-z0-9][a-z0-9-]{0,62}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FunctionName(Arc<str>);
+
+impl FunctionName {
+    /// Checks the name.
+    ///
+    /// # Errors
+    /// If the string does not have the form of a name.
+    pub fn new(name: &str) -> Result<Self, NameError> {
+        check(name).map(Self)
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for FunctionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The number of a function's release, counted from 1; in the Open Inference Protocol a model's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReleaseNumber(pub NonZeroU64);
+
+impl ReleaseNumber {
+    /// The first release of a function.
+    pub const FIRST: Self = Self(NonZeroU64::MIN);
+}
+
+impl fmt::Display for ReleaseNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_dns_labels() {
+        let longest = "a".repeat(63);
+        for good in ["a", "0", "file-type", "a-", longest.as_str()] {
+            assert_eq!(FunctionName::new(good).map(|name| name.to_string()), Ok(good.to_owned()));
+        }
+        for bad in ["", "-a", "A", "a_b", "a/b", "a.b", "ä", "a b", &"a".repeat(64)] {
+            assert!(FunctionName::new(bad).is_err(), "{bad:?} passed");
+            assert!(TenantId::new(bad).is_err(), "{bad:?} passed");
+        }
+    }
+}

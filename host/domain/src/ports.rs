@@ -1,0 +1,176 @@
+//! Where the rooms meet: what the pipeline asks of a model and of a plugin, and what the edge asks of the pipeline.
+//!
+//! Ports are object-safe and called a handful of times per request.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use crate::{Deadline, Fault, FunctionName, Lender, ModelInfo, ReleaseNumber, Reply, Request, RequestHead, TenantId, Tensor};
+
+pub use crate::buffer::Home;
+
+/// A future behind a port.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A loaded and warmed model. Implemented by the engine.
+pub trait Model: Send + Sync {
+    /// What it takes and gives.
+    fn info(&self) -> &ModelInfo;
+
+    /// Where tensors for it are decoded.
+    fn lender(&self) -> &dyn Lender;
+
+    /// Runs it once on `inputs`, which the caller has checked with [`crate::Signature::check_inputs`]; the outputs come in
+    /// the order of the signature.
+    ///
+    /// Dropping the future ends a run that is under way or waiting.
+    ///
+    /// # Errors
+    /// `Overloaded` when the queue is full, `DeadlineExceeded`, `ModelFailed`.
+    fn infer(&self, inputs: Vec<Tensor>, deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>>;
+}
+
+/// What one run gave.
+#[derive(Debug)]
+pub struct Inference {
+    /// In the order of the signature.
+    pub outputs: Vec<Tensor>,
+    /// From the call to the start of the run.
+    pub queued: Duration,
+    /// The run itself.
+    pub ran: Duration,
+}
+
+/// A loaded plugin. Implemented by the sandbox.
+pub trait Plugin: Send + Sync {
+    /// Whether it preprocesses.
+    fn preprocesses(&self) -> bool;
+
+    /// Whether it postprocesses.
+    fn postprocesses(&self) -> bool;
+
+    /// An instance for one request; dropping it frees everything that the guest holds.
+    ///
+    /// # Errors
+    /// `Overloaded` when no instance is free, `PluginFailed` when the guest's start fails.
+    fn open(&self, deadline: Deadline) -> BoxFuture<'_, Result<Box<dyn Guest>, Fault>>;
+}
+
+/// A plugin's instance, for the length of one request. After a fault it is of no more use.
+pub trait Guest: Send {
+    /// From the request to the model's inputs, or an answer at once. The tensors are not checked against any signature.
+    ///
+    /// # Errors
+    /// The plugin's own refusal with the code of its kind; `PluginFailed` for a trap or a passed limit;
+    /// `DeadlineExceeded` for a plugin that runs out of time.
+    fn preprocess(&mut self, request: Request) -> BoxFuture<'_, Result<Prepared, Fault>>;
+
+    /// From the model's outputs to the reply.
+    ///
+    /// # Errors
+    /// As [`Guest::preprocess`].
+    fn postprocess<'a>(&'a mut self, head: &'a RequestHead, outputs: Vec<Tensor>) -> BoxFuture<'a, Result<Reply, Fault>>;
+}
+
+/// What preprocessing made of a request.
+#[derive(Debug)]
+pub enum Prepared {
+    /// Inputs for the model.
+    Tensors(Vec<Tensor>),
+    /// An answer at once: neither the model nor postprocessing runs.
+    Reply(Reply),
+}
+
+/// Which function is called, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which.
+    pub function: FunctionName,
+    /// A certain release, or the current one.
+    pub release: Option<ReleaseNumber>,
+    /// How it is called.
+    pub form: Form,
+}
+
+/// How a function is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// As the function that it is: request → plugin → model → plugin → reply.
+    Function,
+    /// As an Open Inference Protocol model: tensors → model → tensors.
+    OpenInference,
+}
+
+/// Everything that is served, as the edge sees it. Implemented by the pipeline.
+pub trait Service: Send + Sync {
+    /// Whether every function is warm and nothing drains.
+    fn is_ready(&self) -> bool;
+
+    /// Whether a request may come in, decided before its body is read.
+    ///
+    /// # Errors
+    /// `NotFound`, `MethodNotAllowed`, `Overloaded`, `NotReady`, `TooManyRequests`.
+    fn admit(&self, target: &Target, method: &Method) -> Result<Box<dyn Ticket>, Fault>;
+
+    /// What there is to know of a function as an Open Inference Protocol model.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn describe(&self, target: &Target) -> Result<Description, Fault>;
+}
+
+/// A function as an Open Inference Protocol model.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// The release that answers.
+    pub release: ReleaseNumber,
+    /// All releases that can be asked for.
+    pub releases: Vec<ReleaseNumber>,
+    /// The model behind it.
+    pub model: Arc<ModelInfo>,
+    /// Whether it is warm.
+    pub ready: bool,
+}
+
+/// The right to make one call; its permits are given back when it, or the future of its call, is dropped.
+pub trait Ticket: Send {
+    /// The largest body, in bytes.
+    fn body_bytes_max(&self) -> usize;
+
+    /// When the answer must be there.
+    fn deadline(&self) -> Deadline;
+
+    /// The release that will answer.
+    fn release(&self) -> ReleaseNumber;
+
+    /// Makes the call.
+    fn call(self: Box<Self>, request: Request) -> BoxFuture<'static, Outcome>;
+}
+
+/// How a call ended, and how long its stages took.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The answer.
+    pub result: Result<Reply, Fault>,
+    /// The stages that ran to their end.
+    pub stages: Stages,
+}
+
+/// How long each stage of a call took; none for a stage that did not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// The plugin's preprocessing, its fresh instance included; or the decoding of the protocol's tensors.
+    pub preprocess: Option<Duration>,
+    /// Waiting for the model.
+    pub queue: Option<Duration>,
+    /// The model's run.
+    pub inference: Option<Duration>,
+    /// The plugin's postprocessing; or the encoding of the protocol's tensors.
+    pub postprocess: Option<Duration>,
+}
