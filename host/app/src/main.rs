@@ -1,2 +1,31 @@
-//! The `sandmill` binary.
-fn main() {}
+//! The `sandmill` binary: reads the command line, does what it says, and says in plain words what went wrong.
+
+mod build_plugin;
+mod check;
+mod cli;
+mod config;
+mod deploy;
+mod invoke;
+mod report;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Check(options) => check::run(&options),
+        Command::Build(options) => report::built(&options),
+        Command::Invoke(options) => invoke::run(&options),
+        Command::Version => report::version(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report::failure(&error),
+    }
+}

@@ -1,1 +1,11 @@
-//! telemetry
+//! What is measured and written down: the metrics' page, the record of one request, the log.
+//!
+//! It is told what happened and asks nobody; it knows neither HTTP libraries nor runtimes.
+
+mod logs;
+mod metrics;
+mod record;
+
+pub use logs::{LogError, LogFormat, start_logs};
+pub use metrics::{InFlight, MetricsError, Telemetry};
+pub use record::Record;

@@ -1,0 +1,61 @@
+//! `sandmill check`: makes a function's release as `serve` would, serves nothing, and says what it is.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use sandmill_catalog::FunctionSpec;
+use sandmill_domain::{Axis, TensorSpec};
+
+use crate::cli::CheckOptions;
+use crate::config::Config;
+use crate::deploy::Deployed;
+use crate::report::say;
+use crate::serve::{read_functions, start_deployer};
+
+/// Checks every function of the folder; the first that cannot be made is the failure.
+pub(crate) fn run(options: &CheckOptions) -> Result<()> {
+    let config = Config::read(options.config.as_deref())?;
+    sandmill_telemetry::start_logs("warn", config.log.format.into())?;
+    let specs = read_functions(&[PathBuf::from(&options.dir)])?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let deployer = start_deployer(&config, runtime.handle().clone())?;
+    for spec in &specs {
+        let deployed = deployer.deploy(spec)?;
+        say(&describe(spec, &deployed));
+    }
+    Ok(())
+}
+
+fn describe(spec: &FunctionSpec, deployed: &Deployed) -> String {
+    let mut text = format!("function `{}` is good", spec.name);
+    let mut line = |args: std::fmt::Arguments<'_>| {
+        let _infallible = write!(text, "\n  {args}");
+    };
+    if let (Some(model), Some(times)) = (deployed.release.model(), &deployed.times) {
+        line(format_args!("model: loaded in {:.1?}, warm in {:.1?}", times.load, times.warm_up));
+        let signature = &model.info().signature;
+        signature.inputs.iter().for_each(|spec| line(format_args!("  takes {}", describe_tensor(spec))));
+        signature.outputs.iter().for_each(|spec| line(format_args!("  gives {}", describe_tensor(spec))));
+    }
+    for (side, plugin) in [("preprocess", &deployed.release.plugins().pre), ("postprocess", &deployed.release.plugins().post)] {
+        line(format_args!("{side}: {}", if plugin.is_some() { "by the plugin" } else { "by the Open Inference Protocol" }));
+    }
+    match &deployed.sample {
+        Some(sample) => line(format_args!("sample: {} with {} bytes after {:.1?}", sample.status, sample.bytes, sample.took)),
+        None => line(format_args!("sample: none; with a [sample] the whole path is checked before it serves")),
+    }
+    text
+}
+
+fn describe_tensor(spec: &TensorSpec) -> String {
+    let axes: Vec<String> = spec
+        .shape
+        .iter()
+        .map(|axis| match axis {
+            Axis::Fixed(size) => size.to_string(),
+            Axis::Dynamic { symbol, max } => format!("{}≤{max}", symbol.as_deref().unwrap_or("?")),
+        })
+        .collect();
+    format!("`{}` {} [{}]", spec.name, spec.dtype, axes.join(", "))
+}

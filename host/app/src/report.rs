@@ -1,0 +1,36 @@
+//! What the command line prints: results to standard output, failures to standard error, in words and without backtraces.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the one place that talks to the person at the terminal")]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::build_plugin::build_plugin;
+use crate::cli::BuildOptions;
+
+/// Prints a line for the person at the terminal.
+pub(crate) fn say(line: &str) {
+    use std::io::Write;
+    // A closed pipe at the other end is no failure of ours.
+    let _closed = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints what went wrong with its causes, one per line if there are several problems.
+pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+/// `sandmill version`
+pub(crate) fn version() -> Result<()> {
+    say(&format!("sandmill {}", env!("CARGO_PKG_VERSION")));
+    say(&format!("wit {}", sandmill_sandbox::CONTRACT));
+    Ok(())
+}
+
+/// `sandmill build`
+pub(crate) fn built(options: &BuildOptions) -> Result<()> {
+    let component = build_plugin(&options.dir, options.output.as_deref())?;
+    say(&format!("{} ({} KiB)", component.path.display(), component.bytes.div_ceil(1024)));
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Whether a request may come in, decided from its head alone; and the ticket that it then holds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::Method;
+use sandmill_domain::ports::{BoxFuture, Form, Outcome, Ticket};
+use sandmill_domain::{Advice, Code, Deadline, Fault, ReleaseNumber, Request};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::call;
+use crate::release::Release;
+
+/// What a refused caller is told to wait: longer than most requests take, short enough for a retry loop.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The right to one call of one release.
+pub(crate) struct Admission {
+    release: Arc<Release>,
+    form: Form,
+    deadline: Deadline,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Admission {
+    /// Takes a permit, or says why not.
+    pub(crate) fn grant(release: &Arc<Release>, form: Form, method: &Method) -> Result<Self, Fault> {
+        check_method(release, form, method)?;
+        if form == Form::OpenInference && release.parts.model.is_none() {
+            return Err(Fault::new(Code::NotFound, format!("function `{}` has no model", release.function())));
+        }
+        let permit = Arc::clone(&release.permits).try_acquire_owned().map_err(|_none| full(release))?;
+        let deadline = Deadline::after(Instant::now(), release.parts.limits.timeout);
+        Ok(Self { release: Arc::clone(release), form, deadline, _permit: permit })
+    }
+}
+
+impl Ticket for Admission {
+    fn body_bytes_max(&self) -> usize {
+        self.release.parts.limits.body_bytes_max
+    }
+
+    fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    fn release(&self) -> ReleaseNumber {
+        self.release.parts.number
+    }
+
+    fn call(self: Box<Self>, request: Request) -> BoxFuture<'static, Outcome> {
+        Box::pin(async move { call::run(&self.release, self.form, request, self.deadline).await })
+    }
+}
+
+fn check_method(release: &Release, form: Form, method: &Method) -> Result<(), Fault> {
+    let post = [Method::POST];
+    let allowed = match form {
+        Form::Function => &release.parts.methods[..],
+        Form::OpenInference => &post,
+    };
+    if allowed.contains(method) {
+        return Ok(());
+    }
+    let names: Vec<String> = allowed.iter().map(ToString::to_string).collect();
+    let message = format!("function `{}` answers {}, not {method}", release.function(), names.join(", "));
+    Err(Fault::new(Code::MethodNotAllowed, message).advising(Advice::Allow(names)))
+}
+
+fn full(release: &Release) -> Fault {
+    let bound = release.parts.limits.concurrency_max;
+    let message = format!("function `{}` has {bound} requests under way, its limit (concurrency_max)", release.function());
+    Fault::new(Code::TooManyRequests, message).advising(Advice::RetryAfter(RETRY_AFTER))
+}

@@ -1,0 +1,128 @@
+//! One call from the whole request to the whole reply: prepare → check → infer → finish. Nothing else happens here.
+
+use std::time::{Duration, Instant};
+
+use sandmill_domain::ports::{Form, Guest, Inference, Model, Outcome, Plugin, Prepared, Stages};
+use sandmill_domain::{Blame, Code, Deadline, Fault, Reply, Request, RequestHead, Tensor};
+use sandmill_protocol::{InferRequest, decode, encode};
+
+use crate::release::Release;
+
+/// Runs the request to its end. Dropping the future ends the plugin's or the model's run.
+pub(crate) async fn run(release: &Release, form: Form, request: Request, deadline: Deadline) -> Outcome {
+    let mut stages = Stages::default();
+    let result = Call::new(release, form, deadline).answer(request, &mut stages).await;
+    Outcome { result, stages }
+}
+
+/// What a call goes by: the release's parts, as far as this form of call uses them.
+struct Call<'a> {
+    release: &'a Release,
+    pre: Option<&'a dyn Plugin>,
+    post: Option<&'a dyn Plugin>,
+    deadline: Deadline,
+}
+
+/// What the request has become before the model.
+enum Work<'a> {
+    /// The plugin answered at once.
+    Answered(Reply),
+    /// Tensors that fit the model, and how its outputs become a reply.
+    Inputs(Vec<Tensor>, Finish<'a>),
+}
+
+/// How the outputs become a reply.
+enum Finish<'a> {
+    /// The instance that preprocessed also postprocesses.
+    SameGuest(Box<dyn Guest>, RequestHead),
+    /// Another plugin postprocesses: its instance is made when the outputs are there.
+    Plugin(&'a dyn Plugin, RequestHead),
+    /// The protocol encodes them as the request wished.
+    Encode(InferRequest),
+}
+
+impl<'a> Call<'a> {
+    fn new(release: &'a Release, form: Form, deadline: Deadline) -> Self {
+        let plugins = &release.parts.plugins;
+        let (pre, post) = match form {
+            Form::Function => (plugins.pre.as_deref(), plugins.post.as_deref()),
+            Form::OpenInference => (None, None),
+        };
+        Self { release, pre, post, deadline }
+    }
+
+    async fn answer(&self, request: Request, stages: &mut Stages) -> Result<Reply, Fault> {
+        let (inputs, finish) = match timed(&mut stages.preprocess, self.prepare(request)).await? {
+            Work::Answered(reply) => return Ok(reply),
+            Work::Inputs(inputs, finish) => (inputs, finish),
+        };
+        let Inference { outputs, queued, ran } = self.model()?.infer(inputs, self.deadline).await?;
+        stages.queue = Some(queued);
+        stages.inference = Some(ran);
+        timed(&mut stages.postprocess, self.finish(outputs, finish)).await
+    }
+
+    async fn prepare(&self, request: Request) -> Result<Work<'a>, Fault> {
+        match self.pre {
+            Some(plugin) => self.preprocess(plugin, request).await,
+            None => self.decode(request),
+        }
+    }
+
+    /// The plugin's tensors are checked like a stranger's: it may not know the model that it was bound to.
+    async fn preprocess(&self, plugin: &dyn Plugin, request: Request) -> Result<Work<'a>, Fault> {
+        let post = self.post.map(|post| (post, request.head.clone()));
+        let mut guest = plugin.open(self.deadline).await?;
+        let tensors = match guest.preprocess(request).await? {
+            Prepared::Reply(reply) => return Ok(Work::Answered(reply)),
+            Prepared::Tensors(tensors) => tensors,
+        };
+        self.model()?.info().signature.check_inputs(&tensors).map_err(|mismatch| {
+            let message = format!("the plugin's tensors do not fit the model: {mismatch}");
+            Fault::new(Code::PluginFailed, message).blaming(Blame::Plugin)
+        })?;
+        let finish = match post {
+            Some((_same, head)) if self.release.parts.plugins.are_one() => Finish::SameGuest(guest, head),
+            Some((post, head)) => Finish::Plugin(post, head),
+            None => Finish::Encode(InferRequest::default()),
+        };
+        Ok(Work::Inputs(tensors, finish))
+    }
+
+    fn decode(&self, request: Request) -> Result<Work<'a>, Fault> {
+        let model = self.model()?;
+        let mut decoded = decode(&request.head.headers, request.body, model.info(), model.lender())?;
+        let inputs = std::mem::take(&mut decoded.inputs);
+        let finish = match self.post {
+            Some(post) => Finish::Plugin(post, request.head),
+            None => Finish::Encode(decoded),
+        };
+        Ok(Work::Inputs(inputs, finish))
+    }
+
+    async fn finish(&self, outputs: Vec<Tensor>, finish: Finish<'_>) -> Result<Reply, Fault> {
+        match finish {
+            Finish::SameGuest(mut guest, head) => guest.postprocess(&head, outputs).await,
+            Finish::Plugin(plugin, head) => plugin.open(self.deadline).await?.postprocess(&head, outputs).await,
+            Finish::Encode(wishes) => self.encode(&wishes, outputs),
+        }
+    }
+
+    fn encode(&self, wishes: &InferRequest, outputs: Vec<Tensor>) -> Result<Reply, Fault> {
+        encode(wishes, self.release.function().as_str(), self.release.parts.number, outputs)
+    }
+
+    fn model(&self) -> Result<&dyn Model, Fault> {
+        self.release.parts.model.as_deref().ok_or_else(|| {
+            Fault::new(Code::PluginFailed, "the plugin made tensors, but the function has no model to run them on")
+        })
+    }
+}
+
+/// Awaits a stage and notes how long it took, whether it ended well or not.
+async fn timed<T>(slot: &mut Option<Duration>, stage: impl Future<Output = T>) -> T {
+    let start = Instant::now();
+    let result = stage.await;
+    *slot = Some(start.elapsed());
+    result
+}

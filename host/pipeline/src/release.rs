@@ -1,0 +1,87 @@
+//! A function as it is served: its plugins, its model and its bounds, joined and immutable.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::Method;
+use sandmill_domain::ports::{Form, Model, Outcome, Plugin};
+use sandmill_domain::{Deadline, FunctionLimits, FunctionName, ReleaseNumber, Request, TenantId};
+use tokio::sync::Semaphore;
+
+use crate::call;
+
+/// What stands around the model.
+#[derive(Clone, Default)]
+pub struct Plugins {
+    /// Before the model; without one the request is an Open Inference Protocol body.
+    pub pre: Option<Arc<dyn Plugin>>,
+    /// After the model; without one the reply is an Open Inference Protocol body.
+    pub post: Option<Arc<dyn Plugin>>,
+}
+
+impl Plugins {
+    /// Whether one component stands on both sides: then one instance serves both.
+    pub(crate) fn are_one(&self) -> bool {
+        matches!((&self.pre, &self.post), (Some(pre), Some(post)) if Arc::ptr_eq(pre, post))
+    }
+}
+
+/// What a release is made of.
+pub struct ReleaseParts {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which function.
+    pub function: FunctionName,
+    /// Which of its releases.
+    pub number: ReleaseNumber,
+    /// The methods that it answers as a function.
+    pub methods: Vec<Method>,
+    /// Its bounds.
+    pub limits: FunctionLimits,
+    /// Its model; a function that always answers at once has none.
+    pub model: Option<Arc<dyn Model>>,
+    /// Its plugins.
+    pub plugins: Plugins,
+}
+
+/// A function as it is served.
+pub struct Release {
+    pub(crate) parts: ReleaseParts,
+    /// One permit per request under way.
+    pub(crate) permits: Arc<Semaphore>,
+}
+
+impl Release {
+    /// Joins the parts.
+    pub fn new(parts: ReleaseParts) -> Self {
+        let permits = parts.limits.concurrency_max.min(Semaphore::MAX_PERMITS);
+        Self { parts, permits: Arc::new(Semaphore::new(permits)) }
+    }
+
+    /// Whose function it is.
+    pub fn tenant(&self) -> &TenantId {
+        &self.parts.tenant
+    }
+
+    /// Which function it is.
+    pub fn function(&self) -> &FunctionName {
+        &self.parts.function
+    }
+
+    /// Its model's signature, if it has a model.
+    pub fn model(&self) -> Option<&Arc<dyn Model>> {
+        self.parts.model.as_ref()
+    }
+
+    /// What stands around the model.
+    pub fn plugins(&self) -> &Plugins {
+        &self.parts.plugins
+    }
+
+    /// Runs one request through the whole function, without admission: for the sample request that a release must
+    /// answer before it is served.
+    pub async fn rehearse(&self, request: Request) -> Outcome {
+        let deadline = Deadline::after(Instant::now(), self.parts.limits.timeout);
+        call::run(self, Form::Function, request, deadline).await
+    }
+}

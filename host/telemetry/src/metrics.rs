@@ -1,0 +1,228 @@
+//! Every metric of the host, on one page: names with their units, labels from closed or configured sets, never from what
+//! a caller sends.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use sandmill_domain::ports::Stages;
+use sandmill_domain::{Fault, FunctionName, TenantId};
+use thiserror::Error;
+
+/// From 50 µs, a digits model inline, to 30 s, a deadline: about two buckets to a factor of 2.5.
+const SECONDS: [f64; 20] = [
+    50e-6, 100e-6, 200e-6, 350e-6, 500e-6, 750e-6, 1e-3, 2e-3, 3.5e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+    30.0,
+];
+
+/// The labels of what belongs to one function.
+const FUNCTION: [&str; 2] = ["tenant", "function"];
+
+/// Stands in the labels for a request that reached no function: what a caller makes up never becomes a label.
+const NOBODY: [&str; 2] = ["-", "-"];
+
+/// A metric could not be registered or rendered: a bug on this page.
+#[derive(Debug, Error)]
+#[error("metrics: {0}")]
+pub struct MetricsError(#[from] prometheus::Error);
+
+/// The registry and every metric in it.
+pub struct Telemetry {
+    registry: Registry,
+    requests: IntCounterVec,
+    faults: IntCounterVec,
+    request: HistogramVec,
+    preprocess: HistogramVec,
+    queue: HistogramVec,
+    inference: HistogramVec,
+    postprocess: HistogramVec,
+    received: IntCounterVec,
+    sent: IntCounterVec,
+    in_flight: IntGaugeVec,
+    model_load: GaugeVec,
+    warm_up: GaugeVec,
+    connections: IntGauge,
+    ready: Gauge,
+}
+
+impl Telemetry {
+    /// All metrics at zero; `version` and `runtime`, the ONNX Runtime's version, go to the build information.
+    ///
+    /// # Errors
+    /// If this page names a metric twice.
+    pub fn new(version: &str, runtime: &str) -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        let page = Page(&registry);
+        let build = page.gauges("build_info", "Always 1; what runs.", &["version", "onnxruntime"])?;
+        build.with_label_values(&[version, runtime]).set(1.0);
+        let telemetry = Self {
+            requests: page.counters("requests_total", "Requests answered.", &["tenant", "function", "form", "status"])?,
+            faults: page.counters("faults_total", "Requests that failed.", &["tenant", "function", "code", "blame"])?,
+            request: page.histograms("request_duration_seconds", "From the request's head to its answer.")?,
+            preprocess: page.histograms("preprocess_duration_seconds", "The plugin's preprocessing, or decoding tensors.")?,
+            queue: page.histograms("queue_duration_seconds", "Waiting for the model.")?,
+            inference: page.histograms("inference_duration_seconds", "The model's run.")?,
+            postprocess: page.histograms("postprocess_duration_seconds", "The plugin's postprocessing, or encoding tensors.")?,
+            received: page.counters("request_body_bytes_total", "Bytes of request bodies.", &FUNCTION)?,
+            sent: page.counters("response_body_bytes_total", "Bytes of response bodies.", &FUNCTION)?,
+            in_flight: page.int_gauges("requests_in_flight", "Requests admitted and not answered yet.", &FUNCTION)?,
+            model_load: page.gauges("model_load_duration_seconds", "Reading and optimising the model, last time.", &FUNCTION)?,
+            warm_up: page.gauges("model_warm_up_duration_seconds", "Warming the model up, last time.", &FUNCTION)?,
+            connections: page.int_gauge("connections", "Open client connections.")?,
+            ready: page.gauge("ready", "1 when every function is warm and nothing drains.")?,
+            registry,
+        };
+        #[cfg(target_os = "linux")]
+        telemetry.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(telemetry)
+    }
+
+    /// Everything in Prometheus' text format.
+    ///
+    /// # Errors
+    /// If a metric cannot be rendered.
+    pub fn render(&self) -> Result<Vec<u8>, MetricsError> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// The content type of [`Telemetry::render`].
+    pub fn content_type() -> &'static str {
+        prometheus::TEXT_FORMAT
+    }
+
+    /// Counts a request as under way until the guard is dropped.
+    pub fn enter(&self, tenant: &TenantId, function: &FunctionName) -> InFlight {
+        InFlight::new(self.in_flight.with_label_values(&[tenant.as_str(), function.as_str()]))
+    }
+
+    /// Counts a connection as open until the guard is dropped.
+    pub fn connect(&self) -> InFlight {
+        InFlight::new(self.connections.clone())
+    }
+
+    /// A function's model was loaded and warmed up.
+    pub fn loaded(&self, tenant: &TenantId, function: &FunctionName, load: Duration, warm_up: Duration) {
+        let labels = [tenant.as_str(), function.as_str()];
+        self.model_load.with_label_values(&labels).set(load.as_secs_f64());
+        self.warm_up.with_label_values(&labels).set(warm_up.as_secs_f64());
+    }
+
+    /// The host became ready, or is ready no more.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.set(f64::from(u8::from(ready)));
+    }
+
+    pub(crate) fn count(&self, end: &End<'_>) {
+        let labels = end.function.map_or(NOBODY, |(tenant, function)| [tenant.as_str(), function.as_str()]);
+        let [tenant, function] = labels;
+        self.requests.with_label_values(&[tenant, function, end.form, end.status]).inc();
+        if let Some(fault) = end.fault {
+            self.faults.with_label_values(&[tenant, function, fault.code.name(), fault.blame.name()]).inc();
+        }
+        self.request.with_label_values(&labels).observe(end.duration.as_secs_f64());
+        self.received.with_label_values(&labels).inc_by(end.received);
+        self.sent.with_label_values(&labels).inc_by(end.sent);
+        let stages = [
+            (&self.preprocess, end.stages.preprocess),
+            (&self.queue, end.stages.queue),
+            (&self.inference, end.stages.inference),
+            (&self.postprocess, end.stages.postprocess),
+        ];
+        for (histogram, duration) in stages {
+            if let Some(duration) = duration {
+                histogram.with_label_values(&labels).observe(duration.as_secs_f64());
+            }
+        }
+    }
+}
+
+/// What of a request's record is counted.
+pub(crate) struct End<'a> {
+    pub(crate) function: Option<(&'a TenantId, &'a FunctionName)>,
+    pub(crate) form: &'static str,
+    pub(crate) status: &'a str,
+    pub(crate) fault: Option<&'a Fault>,
+    pub(crate) duration: Duration,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) stages: &'a Stages,
+}
+
+/// Something that is counted while it lasts.
+#[derive(Debug)]
+pub struct InFlight(IntGauge);
+
+impl InFlight {
+    fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Registers metrics under the host's prefix.
+struct Page<'a>(&'a Registry);
+
+impl Page<'_> {
+    fn register<M: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        metric: prometheus::Result<M>,
+    ) -> Result<M, MetricsError> {
+        let metric = metric?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+        self.register(IntCounterVec::new(Opts::new(name, help).namespace("sandmill"), labels))
+    }
+
+    fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
+        self.register(IntGaugeVec::new(Opts::new(name, help).namespace("sandmill"), labels))
+    }
+
+    fn int_gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
+        self.register(IntGauge::with_opts(Opts::new(name, help).namespace("sandmill")))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, MetricsError> {
+        self.register(GaugeVec::new(Opts::new(name, help).namespace("sandmill"), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<Gauge, MetricsError> {
+        self.register(Gauge::with_opts(Opts::new(name, help).namespace("sandmill")))
+    }
+
+    fn histograms(&self, name: &str, help: &str) -> Result<HistogramVec, MetricsError> {
+        let opts = HistogramOpts::new(name, help).namespace("sandmill").buckets(SECONDS.to_vec());
+        self.register(HistogramVec::new(opts, &FUNCTION))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guard_counts_while_it_lives() {
+        let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
+        let function = FunctionName::new("digits").expect("a name");
+        let in_flight = || {
+            let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
+            text.lines().find(|line| line.starts_with("sandmill_requests_in_flight{")).map(|line| line.ends_with(" 1"))
+        };
+        assert_eq!(in_flight(), None);
+        let guard = telemetry.enter(&TenantId::local(), &function);
+        assert_eq!(in_flight(), Some(true));
+        drop(guard);
+        assert_eq!(in_flight(), Some(false));
+    }
+}

@@ -1,0 +1,119 @@
+//! The record of one request: built at its end, from its result, and told to the metrics and the access log at once.
+
+use std::time::Duration;
+
+use sandmill_domain::ports::Stages;
+use sandmill_domain::{Blame, Fault, FunctionName, ReleaseNumber, TenantId};
+
+use crate::metrics::{End, Telemetry};
+
+/// What became of one request.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// The function that it reached; none for a request that was admitted to no function.
+    pub function: Option<(&'a TenantId, &'a FunctionName)>,
+    /// The release that answered.
+    pub release: Option<ReleaseNumber>,
+    /// How it was called: `function`, `oip`, or `other` for what is no invocation.
+    pub form: &'static str,
+    /// The HTTP method.
+    pub method: &'a str,
+    /// The path as it came; goes to the log alone.
+    pub path: &'a str,
+    /// The HTTP status; none if the client went away before there was one.
+    pub status: Option<u16>,
+    /// What went wrong.
+    pub fault: Option<&'a Fault>,
+    /// From the request's head to the whole answer.
+    pub duration: Duration,
+    /// Bytes of the request's body that were read.
+    pub received: u64,
+    /// Bytes of the response's body.
+    pub sent: u64,
+    /// How long the stages took.
+    pub stages: Stages,
+}
+
+impl Telemetry {
+    /// Counts the request and writes its line. Called once per request, at its end.
+    pub fn record(&self, record: &Record<'_>) {
+        let status = record.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+        self.count(&End {
+            function: record.function,
+            form: record.form,
+            status: &status,
+            fault: record.fault,
+            duration: record.duration,
+            received: record.received,
+            sent: record.sent,
+            stages: &record.stages,
+        });
+        record.log(&status);
+    }
+}
+
+impl Record<'_> {
+    /// One line: at `warn` if we or a tenant's code failed, at `info` otherwise.
+    fn log(&self, status: &str) {
+        let micros =
+            |duration: Option<Duration>| duration.map(|duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "access",
+                    tenant = self.function.map(|(tenant, _)| tenant.as_str()),
+                    function = self.function.map(|(_, function)| function.as_str()),
+                    release = self.release.map(|release| release.0.get()),
+                    form = self.form,
+                    method = self.method,
+                    path = self.path,
+                    status,
+                    code = self.fault.map(|fault| fault.code.name()),
+                    blame = self.fault.map(|fault| fault.blame.name()),
+                    error = self.fault.map(|fault| tracing::field::display(fault.report())),
+                    duration_us = micros(Some(self.duration)),
+                    preprocess_us = micros(self.stages.preprocess),
+                    queue_us = micros(self.stages.queue),
+                    inference_us = micros(self.stages.inference),
+                    postprocess_us = micros(self.stages.postprocess),
+                    received_bytes = self.received,
+                    sent_bytes = self.sent,
+                )
+            };
+        }
+        match self.fault {
+            Some(fault) if fault.blame != Blame::Caller => line!(warn),
+            _ => line!(info),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sandmill_domain::Code;
+
+    use super::*;
+
+    #[test]
+    fn a_record_is_counted_under_bounded_labels() {
+        let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
+        let fault = Fault::new(Code::NotFound, "no function `made-up`");
+        telemetry.record(&Record {
+            function: None,
+            release: None,
+            form: "function",
+            method: "POST",
+            path: "/fn/made-up",
+            status: Some(404),
+            fault: Some(&fault),
+            duration: Duration::from_millis(1),
+            received: 3,
+            sent: 5,
+            stages: Stages::default(),
+        });
+        let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
+        assert!(text.contains(r#"sandmill_requests_total{form="function",function="-",status="404",tenant="-"} 1"#), "{text}");
+        assert!(text.contains(r#"sandmill_faults_total{blame="caller",code="not_found",function="-",tenant="-"} 1"#), "{text}");
+        assert!(!text.contains("made-up"), "{text}");
+    }
+}

@@ -1,0 +1,65 @@
+//! The three examples answer what their models' own tools answer.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use crate::harness::{Server, example, root};
+
+static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[example("digits"), example("angle"), example("file-type")]));
+
+#[test]
+fn digits_answers_as_its_peers_do() {
+    let sample = std::fs::read(example("digits").join("sample.json")).expect("the sample");
+    let answer = SERVER.call("POST", "/fn/digits", &[("content-type", "application/json")], &sample);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let json = answer.json();
+    assert_eq!(json["label"], 2);
+    let probability = json["p"][2].as_f64().expect("a number");
+    assert!((probability - 0.999_998_69).abs() < 1e-7, "{probability}");
+    assert_eq!(json["p"].as_array().map(Vec::len), Some(10));
+}
+
+#[test]
+fn angle_answers_raw_bytes() {
+    let image = std::fs::read(example("angle").join("sample.bin")).expect("the image");
+    let answer = SERVER.post("/fn/angle", image);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.body, [0x9d, 0x7e, 0x13, 0x3f, 0xc5, 0x02, 0xd9, 0x3e]);
+}
+
+/// Every file that the `magika` Python package was asked about, to four digits.
+#[test]
+fn file_types_agree_with_magika() {
+    let folder = root().join("tests/magika");
+    let golden: Value = serde_json::from_slice(&std::fs::read(folder.join("golden.json")).expect("the golden file")).expect("JSON");
+    let cases = golden["files"].as_array().expect("a list");
+    let mut labels = std::collections::BTreeSet::new();
+    for case in cases {
+        let name = case["file"].as_str().expect("a name");
+        let answer = SERVER.post("/fn/file-type", std::fs::read(folder.join("files").join(name)).expect("the file"));
+        assert_eq!(answer.status, 200, "{name}: {answer:?}");
+        let json = answer.json();
+        assert_eq!(json["label"], case["label"], "{name}: {json}");
+        let (given, expected) = (json["score"].as_f64().expect("a score"), case["score"].as_f64().expect("a score"));
+        assert!((given - expected).abs() < 5e-5, "{name}: {given}, but magika says {expected}");
+        labels.insert(case["label"].as_str().expect("a label"));
+    }
+    assert!(cases.len() >= 30 && labels.len() >= 15, "{} files of {} types", cases.len(), labels.len());
+}
+
+#[test]
+fn stages_are_measured_and_connections_counted() {
+    let sample = std::fs::read(example("digits").join("sample.json")).expect("the sample");
+    assert_eq!(SERVER.post("/fn/digits", &sample).status, 200);
+    for metric in ["preprocess", "queue", "inference", "postprocess", "request"] {
+        let line = format!(r#"sandmill_{metric}_duration_seconds_count{{function="digits",tenant="default"}}"#);
+        assert!(SERVER.metric(&line).is_some_and(|count| count >= 1.0), "{metric}");
+    }
+    for function in ["digits", "angle", "file-type"] {
+        let line = format!(r#"sandmill_model_load_duration_seconds{{function="{function}",tenant="default"}}"#);
+        assert!(SERVER.metric(&line).is_some_and(|seconds| seconds > 0.0), "{function}");
+    }
+    assert_eq!(SERVER.metric("sandmill_ready"), Some(1.0));
+}

@@ -1,0 +1,266 @@
+//! The harness: starts the real binary on free ports, calls it over real sockets, and stops it. Knows no test.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Longer than anything a test waits for: a test that hangs fails here.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The project's root.
+pub fn root() -> PathBuf {
+    let app = Path::new(env!("CARGO_MANIFEST_DIR"));
+    app.ancestors().nth(2).expect("the crate lies two folders below the root").to_owned()
+}
+
+/// An example's folder, set up and built.
+pub fn example(name: &str) -> PathBuf {
+    let folder = root().join("examples").join(name);
+    for file in ["model.onnx", "plugin.wasm"] {
+        let file = folder.join(file);
+        assert!(file.exists(), "{} is missing: run `make setup plugins`", file.display());
+    }
+    folder
+}
+
+/// A folder for one test, with helpers to fill it.
+pub struct Workshop {
+    folder: TempDir,
+}
+
+impl Workshop {
+    pub fn new() -> Self {
+        Self { folder: TempDir::new().expect("a temporary folder") }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file, making its folder.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes the folder");
+        std::fs::write(&path, content).expect("writes the file");
+        path
+    }
+
+    /// A function folder with the digits model, a `function.toml` of this text, and a plugin if one is given.
+    pub fn function(&self, name: &str, manifest: &str, plugin: Option<&[u8]>) -> PathBuf {
+        let manifest = self.write(&format!("{name}/function.toml"), manifest);
+        let model = root().join("examples/digits/model.onnx");
+        std::fs::copy(model, self.path().join(name).join("model.onnx")).expect("the digits model is there");
+        if let Some(plugin) = plugin {
+            self.write(&format!("{name}/plugin.wasm"), plugin);
+        }
+        manifest.parent().expect("a folder").to_owned()
+    }
+}
+
+/// The binary, with nothing of the developer's environment that changes what it does.
+pub fn sandmill() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sandmill"));
+    command.current_dir(root()).stdin(Stdio::null()).env("RUST_BACKTRACE", "1");
+    command
+}
+
+/// Runs the binary to its end.
+pub fn run(arguments: &[&str]) -> Output {
+    sandmill().args(arguments).output().expect("the binary runs")
+}
+
+/// A running server. Dropping it kills it.
+pub struct Server {
+    pub address: SocketAddr,
+    pub control: SocketAddr,
+    child: Child,
+    log: PathBuf,
+    _output: BufReader<ChildStdout>,
+    _folder: TempDir,
+}
+
+impl Server {
+    /// Serves these function folders with default settings.
+    pub fn start(functions: &[PathBuf]) -> Self {
+        Self::configured("", functions)
+    }
+
+    /// Serves these function folders with this configuration, and waits until it is ready.
+    pub fn configured(config: &str, functions: &[PathBuf]) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let config_path = folder.path().join("sandmill.toml");
+        std::fs::write(&config_path, config).expect("writes the configuration");
+        let log = folder.path().join("log");
+        let mut command = sandmill();
+        command.arg("serve").arg("--config").arg(&config_path).args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
+        for function in functions {
+            command.arg("--function").arg(function);
+        }
+        command.stdout(Stdio::piped()).stderr(File::create(&log).expect("creates the log"));
+        let mut child = command.spawn().expect("the binary starts");
+        let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut addresses = String::new();
+        output.read_line(&mut addresses).expect("reads the addresses");
+        let mut ready = String::new();
+        output.read_line(&mut ready).expect("reads the ready line");
+        if !ready.starts_with("ready") {
+            let _gone = child.wait();
+            panic!("the server did not become ready: {addresses}{ready}\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+        }
+        let mut found = addresses.split_whitespace().filter_map(|word| word.trim_matches(['(', ')', ',']).strip_prefix("http://"));
+        let mut next = || found.next().and_then(|address| address.parse().ok()).expect("the first line names both addresses");
+        Self { address: next(), control: next(), child, log, _output: output, _folder: folder }
+    }
+
+    /// A connection to the functions' port.
+    pub fn connect(&self) -> TcpStream {
+        connect(self.address)
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, &[], b"")
+    }
+
+    pub fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.call("POST", path, &[], body.as_ref())
+    }
+
+    pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        exchange(self.address, method, path, headers, body)
+    }
+
+    /// A metric's value; none if there is no such line.
+    pub fn metric(&self, line: &str) -> Option<f64> {
+        let text = exchange(self.control, "GET", "/metrics", &[], b"").text();
+        text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("reads the log")
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits for the end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("waits") {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the server does not end");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// Nothing in the log looks like a crash.
+    pub fn assert_whole(&mut self) {
+        assert!(self.child.try_wait().expect("waits").is_none(), "the server is gone: {}", self.log());
+        let log = self.log();
+        for sign in ["panicked", "stack backtrace", "RUST_BACKTRACE"] {
+            assert!(!log.contains(sign), "the log has `{sign}`:\n{log}");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// A connection that gives up after [`PATIENCE`].
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("connects");
+    stream.set_read_timeout(Some(PATIENCE)).expect("sets the time-out");
+    stream.set_write_timeout(Some(PATIENCE)).expect("sets the time-out");
+    stream
+}
+
+/// What a server answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).expect("text")
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
+    }
+
+    /// The error that every refusal carries.
+    pub fn error(&self) -> String {
+        let json = self.json();
+        json["error"].as_str().unwrap_or_else(|| panic!("no error: {json}")).to_owned()
+    }
+}
+
+/// One request on a connection of its own.
+pub fn exchange(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let mut stream = connect(address);
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
+    if !body.is_empty() || method == "POST" {
+        head.push_str(&format!("content-length: {}\r\n", body.len()));
+    }
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    // A server that refuses early may close before all is written: its answer is what counts.
+    let _early = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    read_answer(&mut stream).expect("an answer")
+}
+
+/// Reads one answer that is framed by `content-length`.
+pub fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    let bad = |what: &str| std::io::Error::new(std::io::ErrorKind::InvalidData, what.to_owned());
+    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(|| bad("no status"))?;
+    let mut headers = Vec::new();
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let length = headers.iter().find(|(name, _)| name == "content-length").and_then(|(_, value)| value.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body)?;
+    Ok(Answer { status, headers, body })
+}
+
+/// Waits until the condition holds.
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "it did not happen: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
