@@ -14,7 +14,7 @@ const CONFIG: &str = "
 [edge]
 body_timeout_ms = 700
 write_timeout_ms = 700
-header_timeout_ms = 700
+head_timeout_ms = 700
 ";
 
 static SERVER: LazyLock<Server> = LazyLock::new(|| Server::configured(CONFIG, &[example("digits"), example("angle")]));

@@ -1,33 +1,42 @@
 //! The host's configuration: TOML, every key optional, unknown keys refused, all mistakes told at once.
+//!
+//! `deploy/sandmill.toml` shows every key with its default; a test below holds it to that.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use sandmill_catalog::{ByteSize, Count, ReadError, read_document};
+use sandmill_edge::{EdgeLimits, EdgeOptions};
+use sandmill_engine::EngineOptions;
+use sandmill_sandbox::SandboxOptions;
 use sandmill_telemetry::LogFormat;
 use serde::Deserialize;
 
-/// The largest configuration file, in bytes.
-const FILE_BYTES_MAX: u64 = 256 << 10;
+use crate::cli::ServeOptions;
+
+const HOUR_MS: usize = 3_600_000;
+const COUNT_MAX: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+type Millis = Count<1, HOUR_MS>;
+type Number = Count<1, COUNT_MAX>;
+type Size = ByteSize<1, { 64 * GIB }>;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
-    /// Where functions are served.
-    pub(crate) listen: SocketAddr,
-    /// Where metrics and health are answered.
-    pub(crate) control: SocketAddr,
-    /// Whether `listen` and `control` may be other than loopback although there are no keys yet.
-    pub(crate) expose_without_keys: bool,
-    /// Function folders, or folders of them, relative to the configuration file.
+    listen: SocketAddr,
+    control: SocketAddr,
+    expose_without_keys: bool,
     pub(crate) functions: Vec<PathBuf>,
-    /// Threads that carry requests; as many as there are cores by default.
-    pub(crate) threads: Option<usize>,
+    pub(crate) threads: Option<Count<1, 1024>>,
     pub(crate) log: Log,
     pub(crate) engine: Engine,
-    pub(crate) sandbox: Sandbox,
-    pub(crate) edge: Edge,
+    sandbox: Sandbox,
+    edge: Edge,
 }
 
 impl Default for Config {
@@ -46,13 +55,10 @@ impl Default for Config {
     }
 }
 
-/// `[log]`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Log {
-    /// `info`, or `info,access=warn` for no access lines.
     pub(crate) filter: String,
-    /// `text` or `json`.
     pub(crate) format: Format,
 }
 
@@ -62,7 +68,6 @@ impl Default for Log {
     }
 }
 
-/// How a log line looks.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
@@ -76,5 +81,164 @@ impl From<Format> for LogFormat {
             Format::Text => Self::Text,
             Format::Json => Self::Json,
         }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Engine {
+    pub(crate) library: Option<PathBuf>,
+    buffer_bytes_max: Option<Size>,
+    buffer_idle_bytes_max: Option<Size>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Sandbox {
+    /// The folder of the compiled components; an empty text for none.
+    cache: Option<PathBuf>,
+    cache_bytes_max: Option<Size>,
+    instances_max: Option<Count<1, 4096>>,
+    memory_bytes_max: Option<ByteSize<65536, { 4 * GIB }>>,
+    component_bytes_max: Option<ByteSize<1, GIB>>,
+    stack_bytes_max: Option<ByteSize<65536, 1_048_576>>,
+    tick_us: Option<Count<100, 1_000_000>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Edge {
+    connections_max: Option<Number>,
+    control_connections_max: Option<Number>,
+    backlog: Option<Count<1, 65535>>,
+    streams_max: Option<Count<1, 10_000>>,
+    head_bytes_max: Option<ByteSize<8192, 1_048_576>>,
+    uri_bytes_max: Option<ByteSize<1, 65_534>>,
+    buffered_bytes_max: Option<Size>,
+    head_timeout_ms: Option<Millis>,
+    body_timeout_ms: Option<Millis>,
+    write_timeout_ms: Option<Millis>,
+    idle_timeout_ms: Option<Millis>,
+    ping_interval_ms: Option<Millis>,
+    ping_timeout_ms: Option<Millis>,
+    discard_bytes_max: Option<Size>,
+    discard_timeout_ms: Option<Millis>,
+    drain_timeout_ms: Option<Millis>,
+    drain_idle_timeout_ms: Option<Millis>,
+}
+
+impl Config {
+    /// Reads a configuration file, or gives the defaults without one.
+    pub(crate) fn read(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Ok(Self::default()) };
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let invalid = |problems| ReadError::Invalid { path: path.to_owned(), problems };
+        let mut config: Self = read_document(&text).map_err(invalid)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        config.functions.iter_mut().for_each(|function| *function = folder.join(&function));
+        Ok(config)
+    }
+
+    /// The same with what the command line says instead.
+    pub(crate) fn overridden(mut self, options: &ServeOptions) -> Result<Self> {
+        set(&mut self.listen, options.listen);
+        set(&mut self.control, options.control);
+        self.functions.extend(options.functions.iter().cloned());
+        for (key, address) in [("listen", self.listen), ("control", self.control)] {
+            if !address.ip().is_loopback() && !self.expose_without_keys {
+                bail!(
+                    "`{key}` is {address}, which others can reach, and there are no keys yet: \
+                     use a loopback address such as 127.0.0.1, or set `expose_without_keys = true` in the configuration"
+                );
+            }
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn edge_options(&self) -> EdgeOptions {
+        EdgeOptions { listen: self.listen, control: self.control, limits: self.edge.limits() }
+    }
+
+    pub(crate) fn engine_options(&self) -> EngineOptions {
+        let mut options = EngineOptions::default();
+        set(&mut options.buffer_bytes_max, self.engine.buffer_bytes_max.map(ByteSize::get));
+        set(&mut options.buffer_idle_bytes_max, self.engine.buffer_idle_bytes_max.map(ByteSize::get));
+        options
+    }
+
+    pub(crate) fn sandbox_options(&self) -> SandboxOptions {
+        let table = &self.sandbox;
+        let mut options = SandboxOptions::default();
+        options.cache = table.cache.clone().or_else(default_cache).filter(|folder| !folder.as_os_str().is_empty());
+        set(&mut options.cache_bytes_max, table.cache_bytes_max.map(|size| size.get() as u64));
+        set(&mut options.instances_max, table.instances_max.map(small));
+        set(&mut options.memory_bytes_max, table.memory_bytes_max.map(ByteSize::get));
+        set(&mut options.component_bytes_max, table.component_bytes_max.map(ByteSize::get));
+        set(&mut options.stack_bytes_max, table.stack_bytes_max.map(ByteSize::get));
+        set(&mut options.tick, table.tick_us.map(|tick| Duration::from_micros(tick.get() as u64)));
+        options
+    }
+}
+
+impl Edge {
+    fn limits(&self) -> EdgeLimits {
+        let mut limits = EdgeLimits::default();
+        set(&mut limits.connections_max, self.connections_max.map(small));
+        set(&mut limits.control_connections_max, self.control_connections_max.map(small));
+        set(&mut limits.backlog, self.backlog.map(small));
+        set(&mut limits.streams_max, self.streams_max.map(small));
+        set(&mut limits.head_bytes_max, self.head_bytes_max.map(|size| u32::try_from(size.get()).unwrap_or(u32::MAX)));
+        set(&mut limits.uri_bytes_max, self.uri_bytes_max.map(ByteSize::get));
+        set(&mut limits.buffered_bytes_max, self.buffered_bytes_max.map(ByteSize::get));
+        set(&mut limits.head_time, self.head_timeout_ms.map(Count::as_millis));
+        set(&mut limits.body_time, self.body_timeout_ms.map(Count::as_millis));
+        set(&mut limits.write_time, self.write_timeout_ms.map(Count::as_millis));
+        set(&mut limits.idle_time, self.idle_timeout_ms.map(Count::as_millis));
+        set(&mut limits.ping_interval, self.ping_interval_ms.map(Count::as_millis));
+        set(&mut limits.ping_time, self.ping_timeout_ms.map(Count::as_millis));
+        set(&mut limits.discard_bytes_max, self.discard_bytes_max.map(ByteSize::get));
+        set(&mut limits.discard_time, self.discard_timeout_ms.map(Count::as_millis));
+        set(&mut limits.drain_time, self.drain_timeout_ms.map(Count::as_millis));
+        set(&mut limits.drain_idle_time, self.drain_idle_timeout_ms.map(Count::as_millis));
+        limits
+    }
+}
+
+fn set<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+/// A count that its type bounds well below this.
+fn small<const MIN: usize, const MAX: usize>(count: Count<MIN, MAX>) -> u32 {
+    u32::try_from(count.get()).unwrap_or(u32::MAX)
+}
+
+/// The user's cache folder, as the XDG Base Directory Specification says; none without a home.
+fn default_cache() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(caches.join("sandmill/components"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page that people copy from states every key, and its defaults are the real ones.
+    #[test]
+    fn the_documented_configuration_is_the_default() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/sandmill.toml");
+        let shown = Config::read(Some(&path)).expect("the page is valid");
+        let real = Config::default();
+        assert_eq!(shown.edge_options(), real.edge_options());
+        assert_eq!(shown.sandbox_options(), real.sandbox_options());
+        assert_eq!(format!("{:?}", shown.engine_options()), format!("{:?}", real.engine_options()));
+        assert_eq!(format!("{:?}", shown.log), format!("{:?}", real.log));
+        let debug = format!("{shown:?}");
+        let left_out: Vec<&str> = debug.split(": None").rev().skip(1).filter_map(|text| text.rsplit([' ', '{']).next()).collect();
+        // Defaults that depend on the machine are shown as comments.
+        assert_eq!(left_out, ["cache", "library", "threads"], "keys that the page does not show");
     }
 }

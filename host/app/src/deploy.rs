@@ -46,7 +46,7 @@ impl Deployer {
 
     fn make(&self, spec: &FunctionSpec) -> Result<Deployed> {
         let model = spec.model.as_ref().map(|model| self.load_model(model)).transpose()?;
-        let times = model.as_ref().map(OnnxModel::times);
+        let times = model.as_ref().map(OnnxModel::load_times);
         let info = model.as_ref().map(|model| Arc::new(model.info().clone()));
         let release = Release::new(ReleaseParts {
             tenant: TenantId::local(),
@@ -72,7 +72,7 @@ impl Deployer {
             axes: model.axes.clone(),
             ..defaults
         };
-        self.engine.load(source, options).with_context(|| model.file.path.display().to_string())
+        self.engine.load(source, &options).with_context(|| model.file.path.display().to_string())
     }
 
     fn load_plugins(&self, spec: &FunctionSpec, info: Option<&Arc<ModelInfo>>) -> Result<Plugins> {

@@ -17,6 +17,7 @@ use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    report::log_panics();
     let done = match cli.command {
         Command::Serve(options) => serve::run(&options),
         Command::Check(options) => check::run(&options),

@@ -15,7 +15,16 @@ pub(crate) fn say(line: &str) {
     let _closed = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Prints what went wrong with its causes, one per line if there are several problems.
+/// A panic is a bug of ours and ends one request, not the process: one line in the log, no backtrace at the user.
+pub(crate) fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(|| "somewhere".to_owned(), ToString::to_string);
+        let message = panic.payload_as_str().unwrap_or("no message");
+        tracing::error!(place, message, "a bug in sandmill, please report it");
+    }));
+}
+
+/// Prints what went wrong with its causes.
 pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
@@ -24,7 +33,7 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
 /// `sandmill version`
 pub(crate) fn version() -> Result<()> {
     say(&format!("sandmill {}", env!("CARGO_PKG_VERSION")));
-    say(&format!("wit {}", sandmill_sandbox::CONTRACT));
+    say("plugins: sandmill:plugin@0.1.0");
     Ok(())
 }
 

@@ -65,8 +65,8 @@ async fn serve(config: &Config) -> Result<()> {
     drop(specs);
 
     let drained = serving.await.context("serving was cut off")?;
-    if drained.cut_off > 0 {
-        tracing::warn!(connections = drained.cut_off, "cut off at the end of the drain time");
+    if !drained.clean {
+        tracing::warn!(connections = drained.cut, "cut off at the end of the drain time");
     }
     Ok(())
 }
@@ -76,7 +76,7 @@ pub(crate) fn read_functions(folders: &[PathBuf]) -> Result<Vec<FunctionSpec>> {
     if folders.is_empty() {
         bail!("nothing to serve: name a function folder with --function DIR, or in the configuration's `functions`");
     }
-    sandmill_catalog::read_functions(folders).map_err(|errors| {
+    sandmill_catalog::read_functions(folders, &sandmill_catalog::FileLimits::default()).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow!("{}", lines.join("\n"))
     })
@@ -84,7 +84,7 @@ pub(crate) fn read_functions(folders: &[PathBuf]) -> Result<Vec<FunctionSpec>> {
 
 /// Starts the engine and the sandbox.
 pub(crate) fn start_deployer(config: &Config, runtime: Handle) -> Result<Deployer> {
-    let library = sandmill_engine::find_library(config.engine.library.as_deref())?;
+    let library = sandmill_engine::Runtime::find(config.engine.library.as_deref())?;
     let engine = Engine::start(&library, config.engine_options())?;
     let sandbox = Sandbox::start(config.sandbox_options())?;
     Ok(Deployer { engine, sandbox, runtime })

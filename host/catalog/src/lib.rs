@@ -1,1 +1,20 @@
-//! catalog
+//! What is served: function folders, read at start for the tenant that a host without others has.
+//!
+//! A folder is read whole before anything of it is believed: every error of every folder is found in one go, with file, line
+//! and key. Nothing here knows what a model or a plugin does: they are bytes with a digest. The reader of TOML documents
+//! serves the binary's own configuration as well.
+
+mod digest;
+mod document;
+mod files;
+mod folder;
+mod function;
+mod manifest;
+mod node;
+mod quantity;
+
+pub use digest::{Digest, DigestError};
+pub use document::{Document, Problem, read_document};
+pub use folder::{FileLimits, ReadError, read_function, read_functions};
+pub use function::{FileContent, FunctionSpec, ModelSpec, Plugins, Sample};
+pub use quantity::{ByteSize, Count};

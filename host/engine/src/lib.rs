@@ -1,1 +1,181 @@
-//! engine
+//! Tensors on a model: loads ONNX models into ONNX Runtime, warms them, and runs them on threads of their own behind bounded
+//! queues, each run within its deadline. It lends the buffers that tensors are decoded into.
+//!
+//! The only crate that knows `ort`. It knows nothing of plugins, of HTTP, of where models are kept, or of how they are measured.
+
+mod call;
+mod context;
+mod library;
+mod load;
+mod log;
+mod pool;
+mod raw;
+mod signature;
+mod warm_up;
+mod watchdog;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ort::environment::Environment;
+use sandmill_domain::ports::{BoxFuture, Inference, Model};
+use sandmill_domain::{Deadline, Fault, Lender, ModelInfo, Tensor};
+use thiserror::Error;
+
+use crate::context::{Bounds, Contexts, Runner};
+use crate::pool::Pool;
+use crate::raw::{RawSession, Room};
+use crate::warm_up::WarmUp;
+use crate::watchdog::Watchdog;
+
+pub use crate::library::{LibraryError, Runtime};
+pub use crate::load::{LoadError, LoadTimes, ModelOptions, ModelSource};
+
+/// The bounds of what all models share.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineOptions {
+    /// The bytes of buffers lent at once, rounded up to powers of two each.
+    pub buffer_bytes_max: usize,
+    /// The bytes of buffers kept for the next who asks.
+    pub buffer_idle_bytes_max: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { buffer_bytes_max: 512 << 20, buffer_idle_bytes_max: 64 << 20 }
+    }
+}
+
+/// Why the engine does not start.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// The file is not the library, is too old, or fails.
+    #[error("`{}` cannot be used as the ONNX Runtime library: {reason}; `make setup` installs the right one", library.display())]
+    Unusable {
+        /// The file.
+        library: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A process can load one library only.
+    #[error("this process already runs on the ONNX Runtime library `{}`", loaded.display())]
+    AnotherLibrary {
+        /// The one that is loaded.
+        loaded: PathBuf,
+    },
+    /// Its thread did not start.
+    #[error("the engine's watchdog cannot be started")]
+    Thread(#[from] io::Error),
+}
+
+/// ONNX Runtime in this process, the memory that its models' tensors lie in, and the watchdog over their runs.
+pub struct Engine {
+    environment: Environment,
+    version: String,
+    watchdog: Arc<Watchdog>,
+    pool: Arc<Pool>,
+}
+
+impl Engine {
+    /// Loads the library, unless the process has it already, and starts the watchdog's thread.
+    ///
+    /// # Errors
+    /// If the file is not an ONNX Runtime of version 1.31 or later, or another one is loaded.
+    pub fn start(library: &Path, options: EngineOptions) -> Result<Self, EngineError> {
+        let environment = library::environment(library)?;
+        Ok(Self {
+            version: raw::version(&environment).unwrap_or_else(|| "unknown".to_owned()),
+            environment,
+            watchdog: Arc::new(Watchdog::start()?),
+            pool: Arc::new(Pool::new(options.buffer_bytes_max, options.buffer_idle_bytes_max)),
+        })
+    }
+
+    /// The version of ONNX Runtime: `1.31.1`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Loads a model, starts its threads and warms it up. Blocks for seconds at worst: not for a thread that carries requests.
+    ///
+    /// # Errors
+    /// If an option is out of bounds, the runtime refuses the model, its signature has no counterpart in the protocol, a bound is
+    /// given for an axis that it does not have, it fails on zeros, or its time is over.
+    pub fn load(&self, source: ModelSource, options: &ModelOptions) -> Result<OnnxModel, LoadError> {
+        let loaded = load::load(&self.environment, &self.watchdog, source, options)?;
+        let session = RawSession::new(loaded.session).map_err(|error| LoadError::Model(error.to_string()))?;
+        let contexts = self.start_contexts(session, options)?;
+        let begun = Instant::now();
+        let deadline = Deadline::after(begun, options.warm_up_timeout);
+        let warm_up = WarmUp { contexts: &contexts, signature: &loaded.info.signature, lender: &*self.pool, deadline };
+        let run = warm_up.run(options.warm_up_runs).map_err(|fault| LoadError::WarmUp(Box::new(fault)))?;
+        let times = LoadTimes { load: loaded.took, warm_up: begun.elapsed(), run };
+        Ok(OnnxModel { info: loaded.info, times, pool: Arc::clone(&self.pool), contexts })
+    }
+
+    fn start_contexts(&self, session: RawSession, options: &ModelOptions) -> io::Result<Contexts> {
+        let (pool, output_bytes_max) = (Arc::clone(&self.pool), options.output_bytes_max);
+        let runner: Arc<Runner> =
+            Arc::new(move |inputs, run| session.run(inputs, run, Room { lender: &*pool, output_bytes_max }));
+        let bounds = Bounds { threads: options.threads, queue_max: options.queue_max, queue_bytes_max: options.queue_bytes_max };
+        Contexts::start(bounds, Arc::clone(&self.watchdog), &runner)
+    }
+}
+
+/// A loaded and warmed ONNX model. Dropping it joins its threads: at once, unless a run that nobody waits for any more is inside
+/// a long kernel; it waits 5 seconds for that one at most.
+pub struct OnnxModel {
+    info: ModelInfo,
+    times: LoadTimes,
+    pool: Arc<Pool>,
+    contexts: Contexts,
+}
+
+impl OnnxModel {
+    /// How long it took to load.
+    pub fn load_times(&self) -> LoadTimes {
+        self.times
+    }
+}
+
+impl Model for OnnxModel {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn lender(&self) -> &dyn Lender {
+        &*self.pool
+    }
+
+    /// Queues the run at once, before the future is polled; the future resolves at the deadline at the latest.
+    fn infer(&self, inputs: Vec<Tensor>, deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
+        let answer = self.contexts.submit(inputs, deadline);
+        Box::pin(async move { answer?.wait().await })
+    }
+}
+
+/// Nothing that these locks guard is left half done by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod test_support {
+    //! What the unit tests need of the runtime.
+
+    use std::env;
+    use std::path::{Path, PathBuf};
+
+    use ort::environment::Environment;
+
+    use crate::library;
+
+    /// The process's environment, from the library of the project's set-up.
+    pub(crate) fn environment() -> Environment {
+        let set_up = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.sandmill/lib/libonnxruntime.so.1.31.1");
+        let path = env::var_os("ORT_DYLIB_PATH").map_or(set_up, PathBuf::from);
+        library::environment(&path).expect("the tests need the ONNX Runtime library: type `make setup`")
+    }
+}

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sandmill_domain::ports::{Form, Guest, Inference, Model, Outcome, Plugin, Prepared, Stages};
 use sandmill_domain::{Blame, Code, Deadline, Fault, Reply, Request, RequestHead, Tensor};
-use sandmill_protocol::{InferRequest, decode, encode};
+use sandmill_protocol::{Wanted, decode, encode};
 
 use crate::release::Release;
 
@@ -38,7 +38,7 @@ enum Finish<'a> {
     /// Another plugin postprocesses: its instance is made when the outputs are there.
     Plugin(&'a dyn Plugin, RequestHead),
     /// The protocol encodes them as the request wished.
-    Encode(InferRequest),
+    Encode(Wanted),
 }
 
 impl<'a> Call<'a> {
@@ -77,39 +77,39 @@ impl<'a> Call<'a> {
             Prepared::Reply(reply) => return Ok(Work::Answered(reply)),
             Prepared::Tensors(tensors) => tensors,
         };
-        self.model()?.info().signature.check_inputs(&tensors).map_err(|mismatch| {
+        let model = self.model()?.info();
+        model.signature.check_inputs(&tensors).map_err(|mismatch| {
             let message = format!("the plugin's tensors do not fit the model: {mismatch}");
             Fault::new(Code::PluginFailed, message).blaming(Blame::Plugin)
         })?;
         let finish = match post {
             Some((_same, head)) if self.release.parts.plugins.are_one() => Finish::SameGuest(guest, head),
             Some((post, head)) => Finish::Plugin(post, head),
-            None => Finish::Encode(InferRequest::default()),
+            None => Finish::Encode(Wanted::all(&model.signature)),
         };
         Ok(Work::Inputs(tensors, finish))
     }
 
     fn decode(&self, request: Request) -> Result<Work<'a>, Fault> {
         let model = self.model()?;
-        let mut decoded = decode(&request.head.headers, request.body, model.info(), model.lender())?;
-        let inputs = std::mem::take(&mut decoded.inputs);
+        let decoded = decode(&request.head.headers, &request.body, model.info(), model.lender())?;
         let finish = match self.post {
             Some(post) => Finish::Plugin(post, request.head),
-            None => Finish::Encode(decoded),
+            None => Finish::Encode(decoded.wanted),
         };
-        Ok(Work::Inputs(inputs, finish))
+        Ok(Work::Inputs(decoded.inputs, finish))
     }
 
     async fn finish(&self, outputs: Vec<Tensor>, finish: Finish<'_>) -> Result<Reply, Fault> {
         match finish {
             Finish::SameGuest(mut guest, head) => guest.postprocess(&head, outputs).await,
             Finish::Plugin(plugin, head) => plugin.open(self.deadline).await?.postprocess(&head, outputs).await,
-            Finish::Encode(wishes) => self.encode(&wishes, outputs),
+            Finish::Encode(wanted) => self.encode(&wanted, &outputs),
         }
     }
 
-    fn encode(&self, wishes: &InferRequest, outputs: Vec<Tensor>) -> Result<Reply, Fault> {
-        encode(wishes, self.release.function().as_str(), self.release.parts.number, outputs)
+    fn encode(&self, wanted: &Wanted, outputs: &[Tensor]) -> Result<Reply, Fault> {
+        encode(wanted, self.release.function().as_str(), self.release.parts.number, outputs)
     }
 
     fn model(&self) -> Result<&dyn Model, Fault> {

@@ -41,7 +41,7 @@ impl Pipeline {
         let table = self.table.load();
         let release = table.get(&target.tenant).and_then(|functions| functions.get(&target.function));
         let Some(release) = release else {
-            return Err(Fault::new(Code::NotFound, format!("no function `{}`", target.function)));
+            return Err(self.missing(target));
         };
         match target.release {
             Some(number) if number != release.parts.number => {
@@ -50,6 +50,15 @@ impl Pipeline {
                 Err(Fault::new(Code::NotFound, message))
             }
             _ => Ok(Arc::clone(release)),
+        }
+    }
+
+    /// While functions are still being loaded, one that is not there may come.
+    fn missing(&self, target: &Target) -> Fault {
+        if self.table.load().is_empty() {
+            Fault::new(Code::NotReady, "the functions are still being loaded")
+        } else {
+            Fault::new(Code::NotFound, format!("no function `{}`", target.function))
         }
     }
 }

@@ -1,0 +1,68 @@
+# What a person types. Every target may be repeated: what is there already is left as it is, and quickly.
+
+PYTHON ?= python3
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+SANDMILL := $(TARGET)/release/sandmill
+FUNCTIONS := file-type digits angle
+WASM_TARGETS := wasm32-unknown-unknown wasm32-wasip2
+
+.PHONY: help run test check plugins bench setup setup-tests clean tools build components
+
+help:
+	@echo "make run      serve the examples on 127.0.0.1:8080"
+	@echo "make test     all tests"
+	@echo "make check    format, lints, the house's own test, documentation"
+	@echo "make plugins  build the examples' plugins"
+	@echo "make bench    measure the examples' functions; needs wrk"
+	@echo "make setup    fetch what the others need: Wasm targets, ONNX Runtime, models"
+	@echo "make clean    remove what was built and fetched"
+
+run: setup plugins
+	@echo
+	@exec $(SANDMILL) serve $(FUNCTIONS:%=--function examples/%) --listen 127.0.0.1:8080 --control 127.0.0.1:8081
+
+# The tests' binary is built with the tests, so that dependencies are compiled once; it then builds the plugins.
+test: setup-tests
+	$(CARGO) test --workspace --locked --no-run
+	@$(MAKE) --no-print-directory components SANDMILL=$(TARGET)/debug/sandmill
+	$(CARGO) test --workspace --locked
+
+check: tools
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) test --workspace --locked --test house
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+bench: setup plugins
+	bench/run
+
+plugins: build
+	@$(MAKE) --no-print-directory components
+
+build: tools
+	$(CARGO) build --release --locked -p sandmill
+
+components:
+	@set -e; for name in $(FUNCTIONS); do $(SANDMILL) build plugins/$$name -o examples/$$name/plugin.wasm; done
+
+setup: tools
+	@$(PYTHON) examples/fetch.py
+
+# The clients of others that the tests run, in a virtual environment.
+setup-tests: setup
+	@$(PYTHON) tests/venv.py
+
+# The checks of the machine; each failure says what to type.
+tools:
+	@command -v $(PYTHON) >/dev/null || { echo "Python is missing; type: apt-get install python3 python3-pip python3-venv" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "a linker is missing; type: apt-get install build-essential" >&2; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing; install rustup: see https://rustup.rs, or type: apt-get install rustup" >&2; exit 1; }
+	@missing=; libraries=$$(rustc --print sysroot)/lib/rustlib; \
+	for target in $(WASM_TARGETS); do [ -d $$libraries/$$target ] || missing="$$missing $$target"; done; \
+	[ -z "$$missing" ] || command -v rustup >/dev/null || { echo "rustup is missing, so install the Rust targets yourself:$$missing" >&2; exit 1; }; \
+	[ -z "$$missing" ] || rustup target add $$missing
+
+clean:
+	$(CARGO) clean
+	rm -rf .sandmill $(FUNCTIONS:%=examples/%/plugin.wasm) examples/file-type/model.onnx examples/angle/model.onnx

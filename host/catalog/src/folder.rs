@@ -1,0 +1,285 @@
+//! Function folders: found, read and checked whole, with every error of all of them in one go. Blocking.
+//!
+//! A folder holds `function.toml` and the files that it names. What is in those files is not looked at.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method};
+use sandmill_domain::{FunctionLimits, FunctionName, Request, RequestHead};
+use thiserror::Error;
+
+use crate::digest::Digest;
+use crate::document::{DOCUMENT_BYTES_MAX, Document, Problem};
+use crate::files::{FileError, Folder};
+use crate::function::{FileContent, FunctionSpec, ModelSpec, Plugins, Sample};
+use crate::manifest::{FilePath, Manifest, ModelTable, PluginTable, SampleTable, check_tables};
+
+/// The file that makes a folder a function's.
+const MANIFEST: &str = "function.toml";
+
+/// What may be read at start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileLimits {
+    /// A model, in bytes.
+    pub model_bytes_max: u64,
+    /// A plugin's component, in bytes.
+    pub component_bytes_max: u64,
+    /// Functions in all.
+    pub functions_max: usize,
+}
+
+impl Default for FileLimits {
+    fn default() -> Self {
+        Self { model_bytes_max: 2 << 30, component_bytes_max: 64 << 20, functions_max: 1000 }
+    }
+}
+
+/// Why a folder was refused; shown as one line per problem.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum ReadError {
+    /// It could not be read at all.
+    #[error("{}: {message}", path.display())]
+    Unreadable {
+        /// The folder or the file, as it was given.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        message: String,
+    },
+    /// A file that was read is wrong.
+    #[error("{}", Lines(path, problems))]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// At least one, in the order of the file.
+        problems: Vec<Problem>,
+    },
+}
+
+/// `path/function.toml:7: model.batch_max: …`, a line for each.
+struct Lines<'a>(&'a Path, &'a [Problem]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.1.iter().enumerate() {
+            let newline = if at == 0 { "" } else { "\n" };
+            write!(f, "{newline}{}:{}: {}", self.0.display(), problem.line, problem.text())?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads all functions: each folder given is a function's, or holds functions' folders. They come in the order given, within a
+/// folder by name.
+///
+/// # Errors
+/// Everything that is wrong with any of them.
+pub fn read_functions(folders: &[PathBuf], limits: &FileLimits) -> Result<Vec<FunctionSpec>, Vec<ReadError>> {
+    let mut errors = Vec::new();
+    let mut found = Vec::new();
+    for folder in folders {
+        match find_functions(folder) {
+            Ok(more) => found.extend(more),
+            Err(error) => errors.push(error),
+        }
+    }
+    if let Some(beyond) = found.get(limits.functions_max) {
+        let message = format!("this is one function too many: there may be {}", limits.functions_max);
+        return Err(vec![ReadError::Unreadable { path: beyond.clone(), message }]);
+    }
+    let mut functions = Vec::with_capacity(found.len());
+    for folder in found {
+        match read_function(&folder, limits) {
+            Ok(function) => functions.push(function),
+            Err(error) => errors.push(error),
+        }
+    }
+    errors.extend(find_duplicates(&functions));
+    if errors.is_empty() { Ok(functions) } else { Err(errors) }
+}
+
+/// The function's folder itself, or those below it.
+fn find_functions(folder: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    if has_manifest(folder) {
+        return Ok(vec![folder.to_owned()]);
+    }
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = entries.map_err(|error| refuse_folder(folder, &error))?;
+    // Hidden folders are other tools' copies of the visible ones, as in a mounted volume of Kubernetes.
+    let visible = entries.iter().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+    let mut found: Vec<_> = visible.map(fs::DirEntry::path).filter(|path| has_manifest(path)).collect();
+    found.sort();
+    if found.is_empty() { Err(refuse_empty(folder)) } else { Ok(found) }
+}
+
+/// Also where it cannot be told: a folder that may not be looked into is refused later rather than passed over.
+fn has_manifest(folder: &Path) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    folder.join(MANIFEST).symlink_metadata().map_or_else(|error| !matches!(error.kind(), NotFound | NotADirectory), |_| true)
+}
+
+fn refuse_folder(folder: &Path, error: &io::Error) -> ReadError {
+    let message = match error.kind() {
+        io::ErrorKind::NotFound => "there is no such folder".into(),
+        io::ErrorKind::NotADirectory => "is no folder: give the folder that holds `function.toml`".into(),
+        io::ErrorKind::PermissionDenied => "may not be read by this user: check its permissions".into(),
+        _ => format!("cannot be read: {error}"),
+    };
+    ReadError::Unreadable { path: folder.to_owned(), message }
+}
+
+fn refuse_empty(folder: &Path) -> ReadError {
+    let message = "no `function.toml` here, nor in a folder below; a function's folder holds `function.toml` and the model and \
+        plugin that it names";
+    ReadError::Unreadable { path: folder.to_owned(), message: message.into() }
+}
+
+fn find_duplicates(functions: &[FunctionSpec]) -> Vec<ReadError> {
+    let mut taken: HashMap<&FunctionName, &Path> = HashMap::new();
+    let mut errors = Vec::new();
+    for function in functions {
+        if let Some(holder) = taken.insert(&function.name, &function.folder) {
+            let message = format!("the name `{}` is already taken by the function in {}", function.name, holder.display());
+            errors.push(ReadError::Unreadable { path: function.folder.clone(), message });
+        }
+    }
+    errors
+}
+
+/// Reads one function's folder with all files that it names.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn read_function(path: &Path, limits: &FileLimits) -> Result<FunctionSpec, ReadError> {
+    let folder = Folder::open(path).map_err(|error| refuse_folder(path, &error))?;
+    let text = read_manifest(path, &folder)?;
+    let refuse = |problems| ReadError::Invalid { path: path.join(MANIFEST), problems };
+    let document = Document::parse(&text).map_err(|problem| refuse(vec![problem]))?;
+    let (manifest, mut problems) = document.read::<Manifest>();
+    problems.extend(check_tables(&document));
+    let mut reader = Reader { folder: &folder, document: &document, limits, sound: problems.is_empty(), problems };
+    let function = manifest.and_then(|manifest| reader.read(path, manifest));
+    let mut problems = reader.problems;
+    problems.sort();
+    function.filter(|_| problems.is_empty()).ok_or_else(|| refuse(problems))
+}
+
+fn read_manifest(path: &Path, folder: &Folder) -> Result<String, ReadError> {
+    let file = path.join(MANIFEST);
+    let content = folder.read(MANIFEST.as_ref(), DOCUMENT_BYTES_MAX as u64).map_err(|error| match error {
+        FileError::Missing => refuse_empty(path),
+        error => ReadError::Unreadable { path: file.clone(), message: error.to_string() },
+    })?;
+    String::from_utf8(content.1.into()).map_err(|error| {
+        let good = str::from_utf8(&error.as_bytes()[..error.utf8_error().valid_up_to()]).unwrap_or_default();
+        ReadError::Invalid { path: file, problems: vec![Problem::at(good, good.len(), String::new(), "this is not UTF-8")] }
+    })
+}
+
+/// Turns a manifest into a function; what it gives is of use only if it finds no problem.
+struct Reader<'a> {
+    folder: &'a Folder,
+    document: &'a Document<'a>,
+    limits: &'a FileLimits,
+    /// Whether the manifest is right in itself: if not, its values may be defaults in the place of refused ones.
+    sound: bool,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, path: &Path, manifest: Manifest) -> Option<FunctionSpec> {
+        let limits = FunctionLimits::from(&manifest.limits);
+        let methods = manifest.methods.0;
+        // All are read before the first that failed ends it: each has problems of its own to tell.
+        let name = manifest.name.map(|name| name.0).or_else(|| self.name_by_folder());
+        let model = manifest.model.map(|table| self.model(&table));
+        let plugin = manifest.plugin.map(|table| self.component("plugin", &table));
+        let preprocess = manifest.preprocess.map(|table| self.component("preprocess", &table));
+        let postprocess = manifest.postprocess.map(|table| self.component("postprocess", &table));
+        let sample = manifest.sample.filter(|_| self.sound).map(|table| self.sample(table, &methods, &limits));
+        let plugins = match plugin {
+            Some(plugin) => Plugins::One(plugin?),
+            None => Plugins::Sides { preprocess: settle(preprocess)?, postprocess: settle(postprocess)? },
+        };
+        Some(FunctionSpec {
+            name: name?,
+            folder: path.to_owned(),
+            methods,
+            model: settle(model)?,
+            plugins,
+            config: manifest.config.into_iter().collect(),
+            limits,
+            sample: settle(sample)?,
+        })
+    }
+
+    fn name_by_folder(&mut self) -> Option<FunctionName> {
+        // One that is written and refused has been told of.
+        if self.document.contains(&["name"]) {
+            return None;
+        }
+        FunctionName::new(self.folder.name().unwrap_or_default())
+            .map_err(|error| {
+                let message = format!("not given, and the folder's own does not serve: {error}");
+                self.problems.push(self.document.problem(&["name"], message));
+            })
+            .ok()
+    }
+
+    fn model(&mut self, table: &ModelTable) -> Option<ModelSpec> {
+        let file = self.pinned("model", &table.path, table.sha256, self.limits.model_bytes_max)?;
+        Some(ModelSpec {
+            file,
+            batch_max: table.batch_max(),
+            axis_max: table.axis_max(),
+            axes: table.axes(),
+            threads: table.threads.map(crate::Count::get),
+            queue_max: table.queue_max(),
+        })
+    }
+
+    fn component(&mut self, table: &str, plugin: &PluginTable) -> Option<FileContent> {
+        self.pinned(table, &plugin.path, plugin.sha256, self.limits.component_bytes_max)
+    }
+
+    fn pinned(&mut self, table: &str, path: &FilePath, pin: Option<Digest>, bytes_max: u64) -> Option<FileContent> {
+        let file = self.file(&[table, "path"], path, bytes_max)?;
+        if let Some(pin) = pin.filter(|pin| *pin != file.sha256) {
+            let message = format!("the file has another SHA-256: {}, not {pin}", file.sha256);
+            self.problems.push(self.document.problem(&[table, "sha256"], message));
+        }
+        Some(file)
+    }
+
+    fn sample(&mut self, table: SampleTable, methods: &[Method], limits: &FunctionLimits) -> Option<Sample> {
+        let method = table.method.map(|name| name.0).or_else(|| methods.first().cloned())?;
+        if !methods.contains(&method) {
+            let message = format!("the function does not answer {method}: its methods are {methods:?}");
+            self.problems.push(self.document.problem(&["sample", "method"], message));
+        }
+        let body = table.body.map(|path| self.file(&["sample", "body"], &path, limits.body_bytes_max as u64));
+        let (file, body) = settle(body)?.map(|content| (content.path, content.bytes)).unzip();
+        let headers: HeaderMap = table.content_type.into_iter().map(|value| (CONTENT_TYPE, value.0)).collect();
+        let head = RequestHead { method, path_rest: table.path.rest, query: table.path.query, headers };
+        Some(Sample { request: Request { head, body: body.unwrap_or_default() }, file })
+    }
+
+    fn file(&mut self, key: &[&str], path: &FilePath, bytes_max: u64) -> Option<FileContent> {
+        match self.folder.read(&path.0, bytes_max) {
+            Ok((path, bytes)) => Some(FileContent { path, sha256: Digest::of(&bytes), bytes }),
+            Err(error) => {
+                self.problems.push(self.document.problem(key, format!("`{}`: {error}", path.0.display())));
+                None
+            }
+        }
+    }
+}
+
+/// Nothing wanted is nothing found; something wanted and not found ends it.
+fn settle<T>(wanted: Option<Option<T>>) -> Option<Option<T>> {
+    wanted.map_or(Some(None), |found| found.map(Some))
+}

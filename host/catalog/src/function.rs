@@ -1,0 +1,88 @@
+//! A function as its folder declares it: plain data, checked, with the contents of its files. What makes and runs it is elsewhere.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use http::Method;
+use sandmill_domain::{FunctionLimits, FunctionName, Request};
+
+use crate::Digest;
+
+/// Everything there is to know of a function before it is made.
+#[derive(Clone, Debug)]
+pub struct FunctionSpec {
+    /// Its name within the tenant.
+    pub name: FunctionName,
+    /// Where it was read from, as it was given.
+    pub folder: PathBuf,
+    /// The methods that it answers, at least one.
+    pub methods: Vec<Method>,
+    /// Its model; a function without one has a plugin that may preprocess.
+    pub model: Option<ModelSpec>,
+    /// What stands around the model.
+    pub plugins: Plugins,
+    /// What its plugins are configured with, in the order of the keys.
+    pub config: Vec<(String, String)>,
+    /// The bounds of its requests.
+    pub limits: FunctionLimits,
+    /// A request that it must answer before it counts as ready.
+    pub sample: Option<Sample>,
+}
+
+/// A model and how it is to be run.
+#[derive(Clone, Debug)]
+pub struct ModelSpec {
+    /// The ONNX file.
+    pub file: FileContent,
+    /// The bound of the first axis, if it is dynamic: rows that run together.
+    pub batch_max: i64,
+    /// The bound of every other dynamic axis that `axes` does not name.
+    pub axis_max: i64,
+    /// The bounds of dynamic axes, by the model's symbol for them.
+    pub axes: BTreeMap<String, i64>,
+    /// Threads that run it; none where the host is to choose.
+    pub threads: Option<usize>,
+    /// Requests that may wait for it.
+    pub queue_max: usize,
+}
+
+/// The components around the model.
+#[derive(Clone, Debug)]
+pub enum Plugins {
+    /// One component for whichever sides it exports: one instance serves both sides of a request.
+    One(FileContent),
+    /// A component of its own for each side, or none.
+    Sides {
+        /// Before the model.
+        preprocess: Option<FileContent>,
+        /// After the model.
+        postprocess: Option<FileContent>,
+    },
+}
+
+/// A request that the function must answer.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// The request, within the function's methods and limits.
+    pub request: Request,
+    /// The file that its body was read from.
+    pub file: Option<PathBuf>,
+}
+
+/// A file of the function's folder, read whole.
+#[derive(Clone)]
+pub struct FileContent {
+    /// Where it was found, for messages: the content may have changed since.
+    pub path: PathBuf,
+    /// What it held.
+    pub bytes: Bytes,
+    /// Of `bytes`.
+    pub sha256: Digest,
+}
+
+impl std::fmt::Debug for FileContent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileContent").field("path", &self.path).field("sha256", &self.sha256).finish_non_exhaustive()
+    }
+}

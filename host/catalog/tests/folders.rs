@@ -1,0 +1,380 @@
+//! Function folders, good and hostile, read through the crate's own door.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use http::Method;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use sandmill_catalog::{Digest, FileLimits, FunctionSpec, Plugins, ReadError, read_function, read_functions};
+use sandmill_domain::FunctionLimits;
+use tempfile::TempDir;
+
+/// What is told of a file, and what makes it so.
+type Hostile = (&'static str, fn(&Path));
+
+/// A folder `digits` with the files that the manifests below name.
+struct Fixture(TempDir);
+
+impl Fixture {
+    fn new(manifest: impl AsRef<[u8]>) -> Self {
+        let fixture = Self(tempfile::tempdir().expect("a folder"));
+        fixture.add("digits", manifest);
+        fixture
+    }
+
+    fn add(&self, name: &str, manifest: impl AsRef<[u8]>) -> PathBuf {
+        let folder = self.0.path().join(name);
+        fs::create_dir(&folder).expect("made");
+        for (file, content) in [("function.toml", manifest.as_ref()), ("model.onnx", b"model"), ("plugin.wasm", b"plugin")] {
+            fs::write(folder.join(file), content).expect("written");
+        }
+        fs::write(folder.join("sample.json"), "{}").expect("written");
+        folder
+    }
+
+    fn root(&self) -> PathBuf {
+        self.0.path().to_owned()
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.0.path().join("digits")
+    }
+
+    fn read(&self) -> Result<FunctionSpec, ReadError> {
+        read_function(&self.folder(), &FileLimits::default())
+    }
+
+    /// What a person is told, without the temporary folder's path.
+    fn refusal(&self) -> Vec<String> {
+        self.told(&self.read().expect_err("the folder is refused"))
+    }
+
+    fn told(&self, error: &ReadError) -> Vec<String> {
+        let root = format!("{}/", self.0.path().display());
+        error.to_string().replace(&root, "").lines().map(str::to_owned).collect()
+    }
+}
+
+const WHOLE: &str = r#"
+name = "digits-2"
+methods = ["POST", "GET"]
+[model]
+path = "model.onnx"
+sha256 = "9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4"
+batch_max = 8
+axis_max = 2048
+threads = 2
+queue_max = 64
+[model.axes]
+seq = 256
+[plugin]
+path = "./plugin.wasm"
+[config]
+threshold = "0.5"
+labels = "a,b"
+[limits]
+timeout_ms = 2000
+body_bytes_max = "1MiB"
+concurrency_max = 10
+plugin_time_ms = 50
+plugin_memory_bytes_max = "8MiB"
+plugin_output_bytes_max = 4096
+[sample]
+method = "GET"
+path = "/top?k=3"
+content_type = "application/json"
+body = "sample.json"
+"#;
+
+#[test]
+fn a_whole_function_is_read() {
+    let fixture = Fixture::new(WHOLE);
+    let function = fixture.read().expect("good");
+    assert_eq!((function.name.as_str(), function.folder), ("digits-2", fixture.folder()));
+    assert_eq!(function.methods, [Method::POST, Method::GET]);
+    let model = function.model.expect("given");
+    assert_eq!((model.batch_max, model.axis_max, model.threads, model.queue_max), (8, 2048, Some(2), 64));
+    assert_eq!(model.axes.into_iter().collect::<Vec<_>>(), [("seq".to_owned(), 256)]);
+    assert_eq!((model.file.bytes.as_ref(), model.file.sha256), (&b"model"[..], Digest::of(b"model")));
+    assert!(matches!(function.plugins, Plugins::One(file) if file.bytes == "plugin" && file.path.ends_with("plugin.wasm")));
+    let pairs = [("labels", "a,b"), ("threshold", "0.5")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+    assert_eq!(function.config, pairs);
+    let limits = FunctionLimits {
+        timeout: Duration::from_secs(2),
+        body_bytes_max: 1 << 20,
+        concurrency_max: 10,
+        plugin_time: Duration::from_millis(50),
+        plugin_memory_bytes_max: 8 << 20,
+        plugin_output_bytes_max: 4096,
+    };
+    assert_eq!(function.limits, limits);
+    let sample = function.sample.expect("given");
+    let head = sample.request.head;
+    assert_eq!((head.method, head.path_rest.as_str(), head.query.as_deref()), (Method::GET, "/top", Some("k=3")));
+    assert_eq!(head.headers["content-type"], "application/json");
+    assert_eq!(sample.request.body, "{}");
+    assert!(sample.file.is_some_and(|file| file.ends_with("digits/sample.json")));
+}
+
+#[test]
+fn what_is_not_said_has_a_default() {
+    let function = Fixture::new("model.path = 'model.onnx'\nsample = {}").read().expect("good");
+    assert_eq!((function.name.as_str(), function.methods), ("digits", vec![Method::POST]));
+    let model = function.model.expect("given");
+    assert_eq!((model.batch_max, model.axis_max, model.threads, model.queue_max), (32, 1024, None, 128));
+    assert!(model.axes.is_empty() && function.config.is_empty());
+    assert_eq!(function.limits, FunctionLimits::default());
+    let request = function.sample.expect("given").request;
+    assert_eq!((request.head.method, request.head.path_rest.as_str(), request.body.len()), (Method::POST, "", 0));
+    assert!(matches!(function.plugins, Plugins::Sides { preprocess: None, postprocess: None }));
+}
+
+#[test]
+fn tables_that_go_together() {
+    let model = "[model]\npath = 'model.onnx'\n";
+    let [plugin, pre, post] = ["plugin", "preprocess", "postprocess"].map(|side| format!("[{side}]\npath = 'plugin.wasm'\n"));
+    for good in [
+        plugin.clone(),
+        pre.clone(),
+        format!("{model}{plugin}"),
+        format!("{model}{pre}"),
+        format!("{model}{post}"),
+        format!("{model}{pre}{post}"),
+    ] {
+        assert!(Fixture::new(&good).read().is_ok(), "{good}");
+    }
+    let both = "`[plugin]` already stands for both sides: leave out one of them";
+    let alone = "there is no `[model]` whose outputs it could take";
+    let cases = [
+        (String::new(), vec!["1: a function needs a `[model]`, a `[plugin]` that answers by itself, or both".to_owned()]),
+        (post.clone(), vec![format!("1: postprocess: {alone}")]),
+        (format!("{pre}{post}"), vec![format!("3: postprocess: {alone}")]),
+        (format!("{model}{plugin}{pre}{post}"), vec![format!("5: preprocess: {both}"), format!("7: postprocess: {both}")]),
+    ];
+    for (manifest, expected) in cases {
+        let expected: Vec<_> = expected.iter().map(|line| format!("digits/function.toml:{line}")).collect();
+        assert_eq!(Fixture::new(&manifest).refusal(), expected, "{manifest}");
+    }
+}
+
+#[test]
+fn everything_wrong_is_told_at_once() {
+    let manifest = "nmae = 'x'\nmethods = ['POST', 'FETCH']\n[model]\npath = 'gone.onnx'\nbatch_max = 'many'\n\
+        [plugin]\npath = 'plugin.wasm'\nsha256 = '0000000000000000000000000000000000000000000000000000000000000000'\n\
+        [preprocess]\n[limits]\ntimeout_ms = 0\nbody_bytes_max = '2GiB'\n[sample]\nmethod = 'GET'\nbody = '../x'\n";
+    let pinned = format!(
+        "8: plugin.sha256: the file has another SHA-256: {}, not 0000000000000000000000000000000000000000000000000000000000000000",
+        Digest::of(b"plugin")
+    );
+    let expected = [
+        "1: nmae: unknown key, did you mean `name`?",
+        "2: methods: expected one of [GET, HEAD, POST, PUT, PATCH, DELETE], found \"FETCH\"",
+        "4: model.path: `gone.onnx`: there is no such file",
+        "5: model.batch_max: expected an integer, found a string",
+        pinned.as_str(),
+        "9: preprocess: `[plugin]` already stands for both sides: leave out one of them",
+        "9: preprocess.path: this key is missing",
+        "11: limits.timeout_ms: expected an integer from 1 to 3600000, found 0",
+        "12: limits.body_bytes_max: expected a size from 1B to 1GiB, such as 4096 or \"16MiB\", found \"2GiB\"",
+        "15: sample.body: expected a file of this folder, without `..`, found \"../x\"",
+    ];
+    assert_eq!(Fixture::new(manifest).refusal(), expected.map(|line| format!("digits/function.toml:{line}")));
+}
+
+#[test]
+fn each_value_has_its_bounds() {
+    let model = "model.path = 'model.onnx'\n";
+    let cases = [
+        ("name = 'Digits'", "name: `Digits` is no valid name: "),
+        ("name = ''", "name: `` is no valid name: "),
+        ("methods = []", "methods: expected at least one method"),
+        ("methods = ['GET', 'GET']", "methods: GET is given twice"),
+        ("methods = ['get']", "methods: expected one of [GET, "),
+        ("methods = [1]", "methods: expected a string, found an integer"),
+        ("model.batch_max = 0", "model.batch_max: expected an integer from 1 to 2147483647, found 0"),
+        ("model.axes.seq = -1", "model.axes.seq: expected an integer from 1 to 2147483647, found -1"),
+        ("model.threads = 257", "model.threads: expected an integer from 1 to 256, found 257"),
+        ("model.queue_max = 0", "model.queue_max: expected an integer from 1 to 65536, found 0"),
+        ("model.sha256 = 'abc'", "model.sha256: expected a SHA-256: 64 hexadecimal digits"),
+        ("config.threshold = 0.5", "config.threshold: expected a string, found a float"),
+        ("limits.timeout_ms = 3600001", "limits.timeout_ms: expected an integer from 1 to 3600000, found 3600001"),
+        ("limits.concurrency_max = 0", "limits.concurrency_max: expected an integer from 1 to 65536, found 0"),
+        ("limits.plugin_time_ms = 0", "limits.plugin_time_ms: expected an integer from 1 to 3600000, found 0"),
+        ("limits.plugin_memory_bytes_max = '5GiB'", "limits.plugin_memory_bytes_max: expected a size from 64KiB to 4GiB, "),
+        ("limits.plugin_memory_bytes_max = '1KiB'", "limits.plugin_memory_bytes_max: expected a size from 64KiB to 4GiB, "),
+        ("limits.plugin_output_bytes_max = 0", "limits.plugin_output_bytes_max: expected a size from 1B to 1GiB, "),
+        ("sample.path = 'top'", "sample.path: expected what follows the function's name, "),
+        ("sample.path = '/a b'", "sample.path: expected what follows the function's name, "),
+        ("sample.content_type = \"a\\nb\"", "sample.content_type: expected a media type, found "),
+        ("sample.method = 'GET'", "sample.method: the function does not answer GET: its methods are [POST]"),
+        ("plugin.path = ''", "plugin.path: expected a file of this folder, without `..`, found \"\""),
+        ("plugin.path = '/etc/passwd'", "plugin.path: expected a file of this folder, without `..`, found \"/etc/passwd\""),
+        ("plugin.path = 'a/../../b'", "plugin.path: expected a file of this folder, without `..`, found \"a/../../b\""),
+    ];
+    for (line, expected) in cases {
+        let told = Fixture::new(format!("{model}{line}")).refusal();
+        let expected = format!("digits/function.toml:2: {expected}");
+        assert!(told.len() == 1 && told[0].starts_with(&expected), "{told:?} is not {expected:?}");
+    }
+    for good in ["limits.timeout_ms = 3600000", "limits.plugin_memory_bytes_max = '4GiB'", "limits.body_bytes_max = '1GiB'"] {
+        assert!(Fixture::new(format!("{model}{good}")).read().is_ok(), "{good}");
+    }
+}
+
+#[test]
+fn a_broken_document_is_told_with_its_line() {
+    let cases: [(&[u8], &str); 3] = [
+        (b"name = 'x'\n[model\n", "digits/function.toml:2: "),
+        (b"name = 'x'\n# \xff\n", "digits/function.toml:2: this is not UTF-8"),
+        (&[b'#'; (256 << 10) + 1], "digits/function.toml: has 262145 bytes, more than the 262144 that are allowed"),
+    ];
+    for (manifest, expected) in cases {
+        let told = Fixture::new(manifest).refusal();
+        assert!(told.len() == 1 && told[0].starts_with(expected), "{told:?} is not {expected:?}");
+    }
+}
+
+#[test]
+fn hostile_files_are_refused_by_key() {
+    let prepare: [Hostile; 5] = [
+        ("is no regular file", |file| mknodat(CWD, file, FileType::Fifo, Mode::RUSR, 0).expect("a pipe without a writer")),
+        ("is no regular file", |file| fs::create_dir(file).expect("made")),
+        ("leads out of the folder through a symbolic link", |file| symlink("/etc/passwd", file).expect("linked")),
+        ("there is no such file", |file| symlink("gone", file).expect("linked")),
+        ("has 1099511627776 bytes, more than the ", |file| {
+            File::create(file).and_then(|file| file.set_len(1 << 40)).expect("sparse")
+        }),
+    ];
+    let manifest = "[model]\npath = 'model.onnx'\n[plugin]\npath = 'plugin.wasm'\n[sample]\nbody = 'sample.json'";
+    for (expected, prepare) in prepare {
+        for (key, name) in [("2: model.path", "model.onnx"), ("4: plugin.path", "plugin.wasm"), ("6: sample.body", "sample.json")]
+        {
+            let fixture = Fixture::new(manifest);
+            fs::remove_file(fixture.folder().join(name)).expect("removed");
+            prepare(&fixture.folder().join(name));
+            let told = fixture.refusal();
+            let expected = format!("digits/function.toml:{key}: `{name}`: {expected}");
+            assert!(told.len() == 1 && told[0].starts_with(&expected), "{told:?} is not {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn the_manifest_itself_may_be_hostile() {
+    let prepare: [Hostile; 3] = [
+        ("is no regular file", |file| mknodat(CWD, file, FileType::Fifo, Mode::RUSR, 0).expect("a pipe without a writer")),
+        ("leads out of the folder", |file| symlink("/etc/passwd", file).expect("linked")),
+        ("has 1099511627776 bytes", |file| File::create(file).and_then(|file| file.set_len(1 << 40)).expect("sparse")),
+    ];
+    for (expected, prepare) in prepare {
+        let fixture = Fixture::new("");
+        let file = fixture.folder().join("function.toml");
+        fs::remove_file(&file).expect("removed");
+        prepare(&file);
+        let told = fixture.refusal();
+        assert!(told[0].starts_with(&format!("digits/function.toml: {expected}")), "{told:?}");
+    }
+}
+
+#[test]
+fn files_may_be_as_large_as_the_limits_say() {
+    let fixture = Fixture::new("model.path = 'model.onnx'\nplugin.path = 'plugin.wasm'");
+    let at = FileLimits { model_bytes_max: 5, component_bytes_max: 6, functions_max: 1 };
+    assert!(read_functions(&[fixture.folder()], &at).is_ok());
+    let below = FileLimits { model_bytes_max: 4, component_bytes_max: 5, functions_max: 1 };
+    let told = fixture.told(&read_function(&fixture.folder(), &below).expect_err("too large"));
+    let expected = [
+        "digits/function.toml:1: model.path: `model.onnx`: has 5 bytes, more than the 4 that are allowed",
+        "digits/function.toml:2: plugin.path: `plugin.wasm`: has 6 bytes, more than the 5 that are allowed",
+    ];
+    assert_eq!(told, expected);
+    fs::write(
+        fixture.folder().join("function.toml"),
+        "[plugin]\npath = 'plugin.wasm'\n[limits]\nbody_bytes_max = 1\n[sample]\nbody = 'sample.json'",
+    )
+    .expect("written");
+    assert_eq!(
+        fixture.refusal(),
+        ["digits/function.toml:6: sample.body: `sample.json`: has 2 bytes, more than the 1 that are allowed"]
+    );
+}
+
+#[test]
+fn a_folder_whose_name_is_no_function_name_needs_one() {
+    let fixture = Fixture::new("");
+    let folder = fixture.add("My_Function", "model.path = 'model.onnx'");
+    let error = read_function(&folder, &FileLimits::default()).expect_err("no name");
+    let told = fixture.told(&error);
+    assert!(
+        told[0].starts_with("My_Function/function.toml:1: name: not given, and the folder's own does not serve: `My_Function`")
+    );
+    fs::write(folder.join("function.toml"), "name = 'mine'\nmodel.path = 'model.onnx'").expect("written");
+    assert!(read_function(&folder, &FileLimits::default()).is_ok());
+}
+
+#[test]
+fn folders_of_folders_are_read_in_order() {
+    let fixture = Fixture::new("model.path = 'model.onnx'");
+    fixture.add("angle", "model.path = 'model.onnx'");
+    fixture.add(".hidden", "broken");
+    fs::create_dir(fixture.root().join("docs")).expect("made");
+    fs::write(fixture.root().join("README"), "x").expect("written");
+    let functions = read_functions(&[fixture.root()], &FileLimits::default()).expect("good");
+    assert_eq!(functions.iter().map(|function| function.name.as_str()).collect::<Vec<_>>(), ["angle", "digits"]);
+    assert!(read_functions(&[], &FileLimits::default()).is_ok_and(|functions| functions.is_empty()));
+}
+
+#[test]
+fn all_folders_are_refused_at_once() {
+    let fixture = Fixture::new("x = 1");
+    let angle = fixture.add("angle", "name = 'same'\nmodel.path = 'model.onnx'");
+    let other = fixture.add("other", "name = 'same'\nmodel.path = 'model.onnx'");
+    let empty = fixture.root().join("empty");
+    fs::create_dir(&empty).expect("made");
+    let folders = [fixture.folder(), angle, other, empty, fixture.root().join("none"), fixture.root().join("angle/model.onnx")];
+    let errors = read_functions(&folders, &FileLimits::default()).expect_err("bad");
+    let told: Vec<_> = errors.iter().flat_map(|error| fixture.told(error)).collect();
+    let expected = [
+        "empty: no `function.toml` here, nor in a folder below; a function's folder holds `function.toml` and the model and plugin \
+            that it names",
+        "none: there is no such folder",
+        "angle/model.onnx: is no folder: give the folder that holds `function.toml`",
+        "digits/function.toml:1: a function needs a `[model]`, a `[plugin]` that answers by itself, or both",
+        "digits/function.toml:1: x: unknown key; there are name, methods, model, plugin, preprocess, postprocess, config, limits, sample",
+        "other: the name `same` is already taken by the function in angle",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn a_folder_that_may_not_be_looked_into_is_not_passed_over() {
+    let fixture = Fixture::new("model.path = 'model.onnx'");
+    let closed = fixture.add("closed", "model.path = 'model.onnx'");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("changed");
+    let root = fixture.root();
+    // The superuser may read everything, but for a thread that gives this up.
+    let read = thread::spawn(move || {
+        let mut sets = capabilities(None).expect("known");
+        sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+        set_capabilities(None, sets).expect("given up");
+        read_functions(&[root], &FileLimits::default())
+    });
+    let errors = read.join().expect("no panic").expect_err("closed");
+    // So that the fixture can be removed.
+    fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).expect("changed");
+    assert_eq!(fixture.told(&errors[0]), ["closed/function.toml: may not be read by this user: check its permissions"]);
+}
+
+#[test]
+fn functions_are_counted() {
+    let fixture = Fixture::new("model.path = 'model.onnx'");
+    fixture.add("angle", "model.path = 'model.onnx'");
+    let limits = |functions_max| FileLimits { functions_max, ..FileLimits::default() };
+    assert!(read_functions(&[fixture.root()], &limits(2)).is_ok());
+    let errors = read_functions(&[fixture.root()], &limits(1)).expect_err("one too many");
+    assert_eq!(fixture.told(&errors[0]), ["digits: this is one function too many: there may be 1"]);
+}

@@ -1,0 +1,181 @@
+//! One request and its answer, from the complete head to the last byte written, and its record: made once, on drop, however
+//! it ends.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode, Uri, Version};
+use sandmill_domain::ports::{Form, Stages, Target};
+use sandmill_domain::{Code, Fault, FunctionName, ReleaseNumber, Reply, TenantId};
+use sandmill_telemetry::{InFlight, Record, Telemetry};
+
+use crate::activity::Activity;
+use crate::delivery::Delivery;
+use crate::status;
+
+/// What frames a message or names the next hop is the edge's to say; a reply that brings it could break the connection's
+/// framing for the requests behind it.
+const FRAMING: [HeaderName; 6] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// What is known of one request so far.
+pub(crate) struct Exchange {
+    activity: Arc<Activity>,
+    /// None where requests are not recorded.
+    telemetry: Option<Arc<Telemetry>>,
+    started: Instant,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    form: &'static str,
+    reached: Option<Reached>,
+    status: Option<StatusCode>,
+    fault: Option<Fault>,
+    received: u64,
+    stages: Stages,
+    to_send: u64,
+    sent: AtomicU64,
+}
+
+/// The release that a request was admitted to.
+struct Reached {
+    tenant: TenantId,
+    function: FunctionName,
+    release: ReleaseNumber,
+    _in_flight: Option<InFlight>,
+}
+
+impl Exchange {
+    /// A request whose head is complete.
+    pub(crate) fn begin(head: &Parts, activity: &Arc<Activity>, telemetry: Option<Arc<Telemetry>>) -> Self {
+        activity.enter();
+        Self {
+            activity: Arc::clone(activity),
+            telemetry,
+            started: Instant::now(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
+            form: "other",
+            reached: None,
+            status: None,
+            fault: None,
+            received: 0,
+            stages: Stages::default(),
+            to_send: 0,
+            sent: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    /// It is a call in this form.
+    pub(crate) fn calls(&mut self, form: Form) {
+        self.form = match form {
+            Form::Function => "function",
+            Form::OpenInference => "oip",
+        };
+    }
+
+    /// It was admitted.
+    pub(crate) fn admitted(&mut self, target: Target, release: ReleaseNumber) {
+        let in_flight = self.telemetry.as_ref().map(|telemetry| telemetry.enter(&target.tenant, &target.function));
+        self.reached = Some(Reached { tenant: target.tenant, function: target.function, release, _in_flight: in_flight });
+    }
+
+    /// Its stages took so long.
+    pub(crate) fn passed(&mut self, stages: Stages) {
+        self.stages = stages;
+    }
+
+    /// So much of its body was read.
+    pub(crate) fn received(&mut self, bytes: u64) {
+        self.received = bytes;
+    }
+
+    /// It failed; what the client is told.
+    pub(crate) fn fail(&mut self, fault: Fault) -> Reply {
+        let reply = status::reply(&fault);
+        self.fault = Some(fault);
+        reply
+    }
+
+    /// So much of its answer's body is with the kernel.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Its answer, which ends the connection if it says so and the protocol can.
+    pub(crate) fn answer(mut self, reply: Reply, close: bool) -> Response<Delivery> {
+        self.status = Some(reply.status);
+        let length = reply.body.len();
+        let body = if self.has_body(reply.status) { reply.body } else { Bytes::new() };
+        self.to_send = body.len() as u64;
+        let (is_head, version) = (self.method == Method::HEAD, self.version);
+        let mut response = Response::new(Delivery::new(body, self));
+        *response.status_mut() = reply.status;
+        let headers = response.headers_mut();
+        headers.reserve(reply.headers.len() + 2);
+        for (name, value) in reply.headers {
+            if !FRAMING.contains(&name) {
+                headers.append(name, value);
+            }
+        }
+        if is_head {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if close && version <= Version::HTTP_11 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5.
+    fn has_body(&self, status: StatusCode) -> bool {
+        self.method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+    }
+
+    fn record(&self, telemetry: &Telemetry) {
+        let sent = self.sent.load(Ordering::Relaxed);
+        let gone = (self.status.is_none() || sent < self.to_send)
+            .then(|| Fault::new(Code::Cancelled, "the client went away before it had its answer"));
+        telemetry.record(&Record {
+            function: self.reached.as_ref().map(|reached| (&reached.tenant, &reached.function)),
+            release: self.reached.as_ref().map(|reached| reached.release),
+            form: self.form,
+            method: self.method.as_str(),
+            path: self.uri.path(),
+            status: self.status.map(|status| status.as_u16()),
+            fault: self.fault.as_ref().or(gone.as_ref()),
+            duration: self.started.elapsed(),
+            received: self.received,
+            sent,
+            stages: self.stages,
+        });
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.activity.leave();
+        if let Some(telemetry) = &self.telemetry {
+            self.record(telemetry);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The path of one request: head → route → admission → body → call → answer. Knows no sockets and no protocol version
+//! beyond what framing needs.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::header::EXPECT;
+use http::request::Parts;
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
+use sandmill_domain::ports::Target;
+use sandmill_domain::{Code, Deadline, Fault, Reply, RequestHead};
+use sandmill_protocol as protocol;
+use tokio::time::{Instant, timeout_at};
+
+use crate::activity::Activity;
+use crate::control;
+use crate::delivery::Delivery;
+use crate::exchange::Exchange;
+use crate::routes::{Route, route};
+use crate::shared::Shared;
+use crate::upload::{Upload, UploadBounds};
+
+/// How long past its deadline a call may take to say itself what it was doing.
+const DEADLINE_GRACE: Duration = Duration::from_millis(250);
+
+/// Which listener a request came by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Surface {
+    /// The one for functions.
+    Functions,
+    /// The one for metrics and health.
+    Control,
+}
+
+/// Answers one request; a panic on its way ends it alone. Dropping the future ends the call.
+pub(crate) async fn answer(
+    shared: &Shared,
+    surface: Surface,
+    activity: &Arc<Activity>,
+    request: Request<Incoming>,
+) -> Response<Delivery> {
+    let (head, body) = request.into_parts();
+    let mut upload = Upload::new(body);
+    let telemetry = (surface == Surface::Functions).then(|| Arc::clone(&shared.telemetry));
+    let mut exchange = Exchange::begin(&head, activity, telemetry);
+    let waits_for_continue = head.headers.contains_key(EXPECT);
+
+    let walk = AssertUnwindSafe(walk(shared, surface, head, &mut upload, &mut exchange)).catch_unwind();
+    let result = walk.await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+    exchange.received(upload.received());
+    let is_slow = result.as_ref().is_err_and(|fault| fault.code == Code::SlowRequest);
+    let reply = result.unwrap_or_else(|fault| exchange.fail(fault));
+
+    // HTTP/2 can tell the client to stop. HTTP/1 cannot: it sends the rest first, or finds the connection closed.
+    let ended = upload.has_ended()
+        || exchange.version() == Version::HTTP_2
+        || (!is_slow && !waits_for_continue && upload.discard(shared.limits.discard_bytes_max, shared.limits.discard_time).await);
+    drop(upload);
+    exchange.answer(reply, !ended || activity.is_closing())
+}
+
+async fn walk(
+    shared: &Shared,
+    surface: Surface,
+    head: Parts,
+    upload: &mut Upload,
+    exchange: &mut Exchange,
+) -> Result<Reply, Fault> {
+    check_uri(&head, shared.limits.uri_bytes_max)?;
+    if surface == Surface::Control {
+        return control::answer(shared, &head.method, head.uri.path());
+    }
+    match route(&head.method, head.uri.path())? {
+        Route::Server => Ok(protocol::server_metadata(shared.version)),
+        Route::Live => Ok(protocol::live(true)),
+        Route::Ready => Ok(protocol::ready(shared.is_ready())),
+        Route::Model(target) => {
+            shared.service.describe(&target).map(|model| protocol::model_metadata(target.function.as_str(), &model))
+        }
+        Route::ModelReady(target) => {
+            shared.service.describe(&target).map(|model| protocol::model_ready(target.function.as_str(), model.ready))
+        }
+        Route::Call { target, path_rest } => {
+            exchange.calls(target.form);
+            call(shared, target, request_head(head, path_rest), upload, exchange).await
+        }
+    }
+}
+
+async fn call(
+    shared: &Shared,
+    target: Target,
+    head: RequestHead,
+    upload: &mut Upload,
+    exchange: &mut Exchange,
+) -> Result<Reply, Fault> {
+    let ticket = shared.service.admit(&target, &head.method)?;
+    exchange.admitted(target, ticket.release());
+    let deadline = ticket.deadline();
+
+    let until = Instant::from_std(deadline.instant()).min(Instant::now() + shared.limits.body_time);
+    let bounds = UploadBounds { bytes_max: ticket.body_bytes_max(), until };
+    let (body, _share) = upload.read(bounds, &shared.buffered).await?;
+
+    let call = ticket.call(sandmill_domain::Request { head, body });
+    let outcome = timeout_at(last_moment(deadline), call).await.map_err(|_elapsed| too_late())?;
+    exchange.passed(outcome.stages);
+    outcome.result
+}
+
+fn check_uri(head: &Parts, bytes_max: usize) -> Result<(), Fault> {
+    let bytes = head.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    let message = format!("the path and query are longer than {bytes_max} bytes (uri_bytes_max)");
+    Err(Fault::new(Code::InvalidInput, message))
+}
+
+fn request_head(head: Parts, path_rest: String) -> RequestHead {
+    let query = head.uri.query().map(str::to_owned);
+    RequestHead { method: head.method, path_rest, query, headers: head.headers }
+}
+
+fn last_moment(deadline: Deadline) -> Instant {
+    Instant::from_std(deadline.instant()) + DEADLINE_GRACE
+}
+
+fn too_late() -> Fault {
+    Fault::new(Code::DeadlineExceeded, "no answer within the function's time limit (timeout)")
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Fault {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("no text").to_owned();
+    tracing::error!(panic = text, "a request's code panicked");
+    Fault::new(Code::Internal, "the host failed at this request").because(text)
+}

@@ -1,0 +1,109 @@
+//! The server's life: bind, serve, drain. Reads as prose; the work is in `listen` and `connection`.
+
+use std::future::{Future, pending};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandmill_domain::ports::Service;
+use sandmill_telemetry::Telemetry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::connection::{Context, Phase};
+use crate::listen::{BindError, Porter, bind};
+use crate::options::EdgeOptions;
+use crate::request::Surface;
+use crate::shared::Shared;
+
+/// How long connections that were cut may take to notice: one that computes looks up only then.
+const CUT_TIME: Duration = Duration::from_secs(1);
+
+/// Both listeners, bound and not serving yet.
+pub struct Edge {
+    shared: Arc<Shared>,
+    functions: TcpListener,
+    control: TcpListener,
+    addresses: Addresses,
+}
+
+/// Where the server listens; the ports are the real ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Functions.
+    pub listen: SocketAddr,
+    /// Metrics and health.
+    pub control: SocketAddr,
+}
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drained {
+    /// Whether every request that had begun was finished.
+    pub clean: bool,
+    /// Connections that were cut because they took longer than `drain_time`.
+    pub cut: usize,
+}
+
+impl Edge {
+    /// Binds both listeners. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If an address is taken, forbidden or not this machine's: in words for the person who starts the server.
+    pub fn bind(
+        options: EdgeOptions,
+        service: Arc<dyn Service>,
+        telemetry: Arc<Telemetry>,
+        version: &'static str,
+    ) -> Result<Self, BindError> {
+        let backlog = options.limits.backlog;
+        let (functions, listen) = bind(options.listen, "listen", backlog)?;
+        let (control, control_address) = bind(options.control, "control", backlog)?;
+        let shared = Arc::new(Shared::new(service, telemetry, version, options.limits));
+        Ok(Self { shared, functions, control, addresses: Addresses { listen, control: control_address } })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Serves until `stop`, then drains: not ready any more, no new connections, every request that has begun is finished
+    /// within `drain_time`. The control listener answers until the end.
+    ///
+    /// Dropping the future closes all connections.
+    pub async fn serve(self, stop: impl Future<Output = ()>) -> Drained {
+        let limits = self.shared.limits.clone();
+        let (phase, functions) = porter(&self.shared, Surface::Functions, limits.connections_max);
+        let (control_phase, control) = porter(&self.shared, Surface::Control, limits.control_connections_max);
+        let drained = tokio::select! {
+            drained = async {
+                functions.accept(self.functions, stop).await;
+                self.shared.drain();
+                drain(&phase, &functions, limits.drain_time).await
+            } => drained,
+            () = control.accept(self.control, pending()) => Drained { clean: false, cut: 0 },
+        };
+        drain(&control_phase, &control, limits.drain_idle_time).await;
+        drained
+    }
+}
+
+fn porter(shared: &Arc<Shared>, surface: Surface, connections_max: u32) -> (watch::Sender<Phase>, Porter) {
+    let (sender, phase) = watch::channel(Phase::Serving);
+    (sender, Porter::new(Context { shared: Arc::clone(shared), surface, phase }, connections_max))
+}
+
+/// Lets connections finish for `time`, then cuts them.
+async fn drain(phase: &watch::Sender<Phase>, porter: &Porter, time: Duration) -> Drained {
+    phase.send_replace(Phase::Draining);
+    if timeout(time, porter.emptied()).await.is_ok() {
+        return Drained { clean: true, cut: 0 };
+    }
+    let cut = porter.open();
+    tracing::warn!(connections = cut, "cut connections that did not finish in time");
+    phase.send_replace(Phase::Cut);
+    let _some_still_compute = timeout(CUT_TIME, porter.emptied()).await;
+    Drained { clean: false, cut }
+}

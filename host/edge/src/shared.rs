@@ -1,0 +1,57 @@
+//! What every connection of one server shares.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sandmill_domain::Fault;
+use sandmill_domain::ports::{Service, Stages};
+use sandmill_telemetry::{Record, Telemetry};
+
+use crate::buffered::Buffered;
+use crate::options::EdgeLimits;
+use crate::status;
+
+/// The server, as a connection sees it.
+pub(crate) struct Shared {
+    pub(crate) service: Arc<dyn Service>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) version: &'static str,
+    pub(crate) limits: EdgeLimits,
+    pub(crate) buffered: Arc<Buffered>,
+    draining: AtomicBool,
+}
+
+impl Shared {
+    pub(crate) fn new(service: Arc<dyn Service>, telemetry: Arc<Telemetry>, version: &'static str, limits: EdgeLimits) -> Self {
+        let buffered = Buffered::new(limits.buffered_bytes_max);
+        Self { service, telemetry, version, limits, buffered, draining: AtomicBool::new(false) }
+    }
+
+    /// Whether requests should be sent here.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed) && self.service.is_ready()
+    }
+
+    /// From now on the server is not ready.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Records a connection that was refused before it had a request.
+    pub(crate) fn record_refusal(&self, fault: &Fault) {
+        self.telemetry.record(&Record {
+            function: None,
+            release: None,
+            form: "other",
+            method: "-",
+            path: "-",
+            status: Some(status::status(fault.code).as_u16()),
+            fault: Some(fault),
+            duration: Duration::ZERO,
+            received: 0,
+            sent: 0,
+            stages: Stages::default(),
+        });
+    }
+}

@@ -1,0 +1,132 @@
+//! A request's body on its way in: read whole under its bounds, or discarded in part.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use sandmill_domain::{Code, Fault};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::buffered::{Buffered, Share};
+
+/// The body of one request. Nothing is read, and no `100 Continue` sent, before [`Upload::read`].
+#[derive(Debug)]
+pub(crate) struct Upload {
+    body: Incoming,
+    ended: bool,
+    received: u64,
+}
+
+/// What a body may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UploadBounds {
+    pub(crate) bytes_max: usize,
+    /// When its last byte must be there.
+    pub(crate) until: Instant,
+}
+
+impl Upload {
+    pub(crate) fn new(body: Incoming) -> Self {
+        let ended = body.is_end_stream();
+        Self { body, ended, received: 0 }
+    }
+
+    /// Bytes read so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Whether its end was read.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The whole body, and its share of what the host may hold, to be kept as long as the body is.
+    ///
+    /// # Errors
+    /// `TooLarge`, before anything is read if the client announced it; `SlowRequest`; `Overloaded` if the host holds too
+    /// much already; `InvalidInput` if it breaks off.
+    pub(crate) async fn read(&mut self, bounds: UploadBounds, buffered: &Arc<Buffered>) -> Result<(Bytes, Share), Fault> {
+        let mut share = buffered.share();
+        if self.ended {
+            return Ok((Bytes::new(), share));
+        }
+        let announced = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > bounds.bytes_max {
+            return Err(too_large(bounds.bytes_max));
+        }
+        share.has_room(announced)?;
+        let gathered = timeout_at(bounds.until, self.gather(announced, bounds.bytes_max, &mut share)).await;
+        let body = gathered.map_err(|_elapsed| Fault::new(Code::SlowRequest, "the request's body took too long to arrive"))??;
+        Ok((body, share))
+    }
+
+    /// Reads at most `bytes_max` for at most `time` and forgets it; whether the end was among it.
+    pub(crate) async fn discard(&mut self, bytes_max: usize, time: Duration) -> bool {
+        let announced = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
+        if !self.ended && announced <= bytes_max {
+            let _given_up = timeout(time, self.forget(bytes_max)).await;
+        }
+        self.ended
+    }
+
+    async fn gather(&mut self, announced: usize, bytes_max: usize, share: &mut Share) -> Result<Bytes, Fault> {
+        // Most bodies come in one piece, which is not copied.
+        let Some(first) = self.next().await? else { return Ok(Bytes::new()) };
+        self.admit(first.len(), bytes_max, share)?;
+        let Some(mut next) = self.next().await? else { return Ok(first) };
+        let mut whole = BytesMut::with_capacity(announced.max(first.len() + next.len()));
+        whole.extend_from_slice(&first);
+        drop(first);
+        loop {
+            self.admit(next.len(), bytes_max, share)?;
+            whole.extend_from_slice(&next);
+            match self.next().await? {
+                Some(more) => next = more,
+                None => return Ok(whole.freeze()),
+            }
+        }
+    }
+
+    fn admit(&self, bytes: usize, bytes_max: usize, share: &mut Share) -> Result<(), Fault> {
+        if usize::try_from(self.received).is_ok_and(|received| received <= bytes_max) {
+            share.grow(bytes)
+        } else {
+            Err(too_large(bytes_max))
+        }
+    }
+
+    async fn forget(&mut self, bytes_max: usize) {
+        let limit = self.received.saturating_add(bytes_max as u64);
+        while self.received < limit && matches!(self.next().await, Ok(Some(_))) {}
+    }
+
+    /// The next piece; none at the end. Trailers are passed over.
+    async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+        while !self.ended {
+            match self.body.frame().await {
+                None => self.ended = true,
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.received += data.len() as u64;
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => {
+                    let message = "the request's body broke off or is not framed as HTTP wants it";
+                    return Err(Fault::new(Code::InvalidInput, message).because(error));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn too_large(bytes_max: usize) -> Fault {
+    Fault::new(
+        Code::TooLarge,
+        format!("the request's body is larger than {bytes_max} bytes, the function's limit (body_bytes_max)"),
+    )
+}

@@ -1,0 +1,180 @@
+//! A service whose functions do what their names say. It has no pipeline, sandbox or engine behind it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use sandmill_domain::ports::{BoxFuture, Description, Outcome, Service, Stages, Target, Ticket};
+use sandmill_domain::{Advice, Code, Deadline, Fault, ModelInfo, ReleaseNumber, Reply, Request};
+use tokio::sync::Semaphore;
+
+/// The largest body that its functions take.
+pub(crate) const BODY_BYTES_MAX: usize = 1000;
+
+/// What the tests see and steer.
+pub(crate) struct Fake {
+    pub(crate) ready: AtomicBool,
+    /// Calls admitted so far.
+    pub(crate) admitted: AtomicUsize,
+    /// Calls that run now.
+    pub(crate) running: AtomicUsize,
+    /// A call of `gate` takes one permit to be answered.
+    pub(crate) gate: Arc<Semaphore>,
+    /// The last call.
+    pub(crate) last: Mutex<Option<(Target, Request)>>,
+    pub(crate) body_bytes_max: AtomicUsize,
+    pub(crate) timeout: Mutex<Duration>,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            ready: AtomicBool::new(true),
+            admitted: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
+            gate: Arc::new(Semaphore::new(0)),
+            last: Mutex::new(None),
+            body_bytes_max: AtomicUsize::new(BODY_BYTES_MAX),
+            timeout: Mutex::new(Duration::from_secs(20)),
+        })
+    }
+
+    /// A handle of the kind that the edge takes.
+    pub(crate) fn service(self: &Arc<Self>) -> Arc<dyn Service> {
+        Arc::new(Handle(Arc::clone(self)))
+    }
+
+    pub(crate) fn admitted(&self) -> usize {
+        self.admitted.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        self.running.load(Ordering::SeqCst)
+    }
+}
+
+struct Handle(Arc<Fake>);
+
+impl Service for Handle {
+    fn is_ready(&self) -> bool {
+        self.0.ready.load(Ordering::SeqCst)
+    }
+
+    fn admit(&self, target: &Target, method: &Method) -> Result<Box<dyn Ticket>, Fault> {
+        match target.function.as_str() {
+            "missing" => return Err(Fault::new(Code::NotFound, "no function `missing`")),
+            "busy" => {
+                let wait = Advice::RetryAfter(Duration::from_millis(2500));
+                return Err(Fault::new(Code::Overloaded, "too much to do").advising(wait));
+            }
+            "panics-early" => panic!("no ticket today"),
+            _ => {}
+        }
+        if *method == Method::DELETE {
+            let allowed = Advice::Allow(vec!["GET".to_owned(), "POST".to_owned()]);
+            return Err(Fault::new(Code::MethodNotAllowed, "no").advising(allowed));
+        }
+        self.0.admitted.fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Admitted {
+            fake: Arc::clone(&self.0),
+            target: target.clone(),
+            deadline: Deadline::after(Instant::now(), *self.0.timeout.lock().unwrap()),
+        }))
+    }
+
+    fn describe(&self, target: &Target) -> Result<Description, Fault> {
+        match target.function.as_str() {
+            "missing" => Err(Fault::new(Code::NotFound, "no model `missing`")),
+            name => Ok(Description {
+                release: ReleaseNumber::FIRST,
+                releases: vec![ReleaseNumber::FIRST],
+                model: Arc::new(ModelInfo::default()),
+                ready: name != "cold",
+            }),
+        }
+    }
+}
+
+struct Admitted {
+    fake: Arc<Fake>,
+    target: Target,
+    deadline: Deadline,
+}
+
+impl Ticket for Admitted {
+    fn body_bytes_max(&self) -> usize {
+        self.fake.body_bytes_max.load(Ordering::SeqCst)
+    }
+
+    fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    fn release(&self) -> ReleaseNumber {
+        ReleaseNumber::FIRST
+    }
+
+    fn call(self: Box<Self>, request: Request) -> BoxFuture<'static, Outcome> {
+        *self.fake.last.lock().unwrap() = Some((self.target.clone(), request.clone()));
+        Box::pin(async move {
+            let _running = Running::new(&self.fake);
+            let result = run(&self.fake, self.target.function.as_str(), request).await;
+            let stages = Stages { inference: Some(Duration::from_millis(1)), ..Stages::default() };
+            Outcome { result, stages }
+        })
+    }
+}
+
+async fn run(fake: &Fake, function: &str, request: Request) -> Result<Reply, Fault> {
+    match function {
+        "echo" => Ok(reply(StatusCode::OK, request.body)),
+        "gate" => {
+            fake.gate.acquire().await.unwrap().forget();
+            Ok(reply(StatusCode::OK, request.body))
+        }
+        "never" => std::future::pending().await,
+        "large" => {
+            let bytes = request.head.query.as_deref().unwrap_or("0").parse().unwrap();
+            Ok(reply(StatusCode::OK, Bytes::from(vec![b'x'; bytes])))
+        }
+        "empty" => Ok(Reply { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::from_static(b"not sent") }),
+        "liar" => {
+            let mut reply = reply(StatusCode::OK, Bytes::from_static(b"truth"));
+            reply.headers.push((CONTENT_LENGTH, HeaderValue::from_static("9999")));
+            reply.headers.push((HeaderName::from_static("x-kept"), HeaderValue::from_static("1")));
+            reply.headers.push((HeaderName::from_static("x-kept"), HeaderValue::from_static("2")));
+            Ok(reply)
+        }
+        "panics" => panic!("no answer today"),
+        "fails" => Err(Fault::new(Code::ModelFailed, "the model failed").because("secret")),
+        other => unreachable!("the tests have no function `{other}`"),
+    }
+}
+
+fn reply(status: StatusCode, body: Bytes) -> Reply {
+    Reply { status, headers: vec![(CONTENT_TYPE, HeaderValue::from_static("text/plain"))], body }
+}
+
+struct Running(Arc<Fake>);
+
+impl Running {
+    fn new(fake: &Arc<Fake>) -> Self {
+        fake.running.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(fake))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The headers of the last call, by name.
+pub(crate) fn headers_of(request: &Request) -> BTreeMap<String, String> {
+    request.head.headers.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+}

@@ -1,0 +1,95 @@
+//! A server for one test: any free ports, its own metrics. Knows the edge by its public face.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sandmill_edge::{Addresses, Drained, Edge, EdgeLimits, EdgeOptions};
+use sandmill_telemetry::Telemetry;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::client::Client;
+use crate::fake::Fake;
+
+/// Long enough for a busy machine; a test that waits so long has failed.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Server {
+    pub(crate) addresses: Addresses,
+    pub(crate) fake: Arc<Fake>,
+    telemetry: Arc<Telemetry>,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<Drained>,
+}
+
+impl Server {
+    /// A server with `limits`.
+    pub(crate) fn start(limits: EdgeLimits) -> Self {
+        let fake = Fake::new();
+        let telemetry = Arc::new(Telemetry::new("0", "0").unwrap());
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let options = EdgeOptions { listen: any, control: any, limits };
+        let edge = Edge::bind(options, fake.service(), Arc::clone(&telemetry), "1.2.3").unwrap();
+        let addresses = edge.addresses();
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(edge.serve(async { _ = stopped.await }));
+        Self { addresses, fake, telemetry, stop: Some(stop), serving }
+    }
+
+    /// A client of the functions' listener.
+    pub(crate) async fn client(&self) -> Client {
+        Client::connect(self.addresses.listen).await
+    }
+
+    /// A client of the control listener.
+    pub(crate) async fn control(&self) -> Client {
+        Client::connect(self.addresses.control).await
+    }
+
+    /// Calls for the end.
+    pub(crate) fn stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// How serving ended.
+    pub(crate) async fn drained(self) -> Drained {
+        tokio::time::timeout(PATIENCE, self.serving).await.expect("the drain ends").unwrap()
+    }
+
+    /// The value of the metric that the line beginning with `name` and `labels` has; 0 if there is none.
+    pub(crate) fn metric(&self, name_and_labels: &str) -> f64 {
+        let text = String::from_utf8(self.telemetry.render().unwrap()).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// How many requests of `function` were recorded with `status`.
+    pub(crate) fn requests(&self, function: &str, status: &str) -> f64 {
+        let tenant = if function == "-" { "-" } else { "default" };
+        ["function", "oip", "other"]
+            .map(|form| {
+                let labels = format!(r#"form="{form}",function="{function}",status="{status}",tenant="{tenant}""#);
+                self.metric(&format!("sandmill_requests_total{{{labels}}}"))
+            })
+            .iter()
+            .sum()
+    }
+
+    /// How many faults of `function` were recorded with `code`, all of them the caller's.
+    pub(crate) fn caller_faults(&self, function: &str, code: &str) -> f64 {
+        let tenant = if function == "-" { "-" } else { "default" };
+        let labels = format!(r#"blame="caller",code="{code}",function="{function}",tenant="{tenant}""#);
+        self.metric(&format!("sandmill_faults_total{{{labels}}}"))
+    }
+}
+
+/// Waits for what happens on another task and can only be looked at.
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_elapsed| panic!("never: {what}"));
+}

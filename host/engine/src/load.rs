@@ -1,0 +1,288 @@
+//! From a file's bytes to a warmed session. Knows nothing of where the bytes come from and of who will call the model.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ort::environment::Environment;
+use ort::session::Session;
+use ort::session::builder::{AutoDevicePolicy, LoadCanceler, SessionBuilder};
+use sandmill_domain::{Fault, ModelInfo};
+use thiserror::Error;
+
+use crate::library::guard;
+use crate::signature::{self, AxisBounds};
+use crate::watchdog::{Expire, Watchdog};
+
+/// A model's custom metadata, keys and values in all: a character table takes some 30 KB.
+const METADATA_BYTES_MAX: usize = 4 << 20;
+/// More contexts or threads than any machine has cores are a slip.
+const THREADS_MAX: usize = 1024;
+/// A folder that cannot be. A model in memory may otherwise name files below the current directory as its weights, and would
+/// answer with what they hold.
+const NO_FOLDER: &str = "/dev/null/none";
+
+/// A model to load.
+#[derive(Clone, Debug)]
+pub struct ModelSource {
+    /// The name under which the function knows it.
+    pub name: String,
+    /// The ONNX file, whole: weights in files beside it are refused.
+    pub bytes: Bytes,
+}
+
+/// How a model is run, with all its bounds.
+#[derive(Clone, Debug)]
+pub struct ModelOptions {
+    /// Runs at once, each on a thread of its own; 2 by default, or 1 on a single core.
+    pub threads: usize,
+    /// Threads inside one run; more than 1 seldom pays.
+    pub intra_threads: usize,
+    /// Calls that wait; one that is given up frees its inputs at once, and its place when a run ends.
+    pub queue_max: usize,
+    /// The bytes of the inputs of the calls that wait.
+    pub queue_bytes_max: usize,
+    /// The bytes of one run's outputs.
+    pub output_bytes_max: usize,
+    /// The bound of a first axis that varies.
+    pub batch_max: i64,
+    /// The bound of any other axis that varies.
+    pub axis_max: i64,
+    /// Bounds of certain axes, by the model's symbol, or as `input[1]` for an axis without one.
+    pub axes: BTreeMap<String, i64>,
+    /// Runs before the model counts as loaded; one more is timed.
+    pub warm_up_runs: usize,
+    /// How long the runtime may take to load it.
+    pub load_timeout: Duration,
+    /// How long all runs of the warm-up may take.
+    pub warm_up_timeout: Duration,
+}
+
+impl Default for ModelOptions {
+    fn default() -> Self {
+        Self {
+            threads: thread::available_parallelism().map_or(1, NonZeroUsize::get).min(2),
+            intra_threads: 1,
+            queue_max: 128,
+            queue_bytes_max: 256 << 20,
+            output_bytes_max: 256 << 20,
+            batch_max: 32,
+            axis_max: 1024,
+            axes: BTreeMap::new(),
+            warm_up_runs: 5,
+            load_timeout: Duration::from_secs(60),
+            warm_up_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How long loading took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadTimes {
+    /// The runtime's part: parsing, optimising, placing the weights.
+    pub load: Duration,
+    /// All runs of the warm-up, the timed one included.
+    pub warm_up: Duration,
+    /// The one run that was timed after the warm-up: the steady state, for the smallest shapes.
+    pub run: Duration,
+}
+
+/// Why a model is not loaded; the texts are for the person who deploys it.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// An option is out of its bounds.
+    #[error("`{name}` is {given}, but must be from 1 to {max}")]
+    Option {
+        /// Which.
+        name: String,
+        /// What was given.
+        given: i128,
+        /// The largest value.
+        max: i128,
+    },
+    /// The runtime does not load it.
+    #[error("no ONNX model that the runtime can load: {0}")]
+    Model(String),
+    /// Loading took too long.
+    #[error("the runtime needs more than {} s to load the model", .0.as_secs_f64())]
+    TimedOut(Duration),
+    /// A tensor's type has no counterpart in the protocol.
+    #[error("the model's {side} `{name}` is a {kind}, which is not supported")]
+    Unsupported {
+        /// `input` or `output`.
+        side: &'static str,
+        /// Its name.
+        name: String,
+        /// Its type.
+        kind: String,
+    },
+    /// An input does not say how many axes it has.
+    #[error("the model's input `{name}` does not declare its axes")]
+    NoRank {
+        /// Its name.
+        name: String,
+    },
+    /// A bound is given for an axis that there is not.
+    #[error("the model has no axis `{name}` that varies; it has {}", list(known))]
+    Axis {
+        /// The name that was given.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// The custom metadata is too large.
+    #[error("the model's metadata has {bytes} bytes, but only {METADATA_BYTES_MAX} are allowed")]
+    Metadata {
+        /// How large it is.
+        bytes: usize,
+    },
+    /// A thread did not start.
+    #[error("the model's threads cannot be started")]
+    Thread(#[from] io::Error),
+    /// A run of the warm-up failed.
+    #[error("the model fails to warm up on zeros: {}", .0.report())]
+    WarmUp(Box<Fault>),
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+impl ModelOptions {
+    fn check(&self) -> Result<(), LoadError> {
+        let counts = [
+            ("threads", self.threads, THREADS_MAX),
+            ("intra_threads", self.intra_threads, THREADS_MAX),
+            ("queue_max", self.queue_max, 1 << 20),
+        ];
+        counts.into_iter().try_for_each(|(name, given, max)| check_option(name, given as i128, max as i128))?;
+        let axes = self.axes.iter().map(|(name, max)| (name.as_str(), *max));
+        let mut sizes = [("batch_max", self.batch_max), ("axis_max", self.axis_max)].into_iter().chain(axes);
+        sizes.try_for_each(|(name, given)| check_option(name, given.into(), i64::MAX.into()))
+    }
+}
+
+fn check_option(name: &str, given: i128, max: i128) -> Result<(), LoadError> {
+    if (1..=max).contains(&given) { Ok(()) } else { Err(LoadError::Option { name: name.to_owned(), given, max }) }
+}
+
+/// A model that is loaded, but not warm.
+pub(crate) struct Loaded {
+    pub(crate) session: Session,
+    pub(crate) info: ModelInfo,
+    pub(crate) took: Duration,
+}
+
+/// Loads a model within its time. Blocks.
+pub(crate) fn load(
+    environment: &Environment,
+    watchdog: &Watchdog,
+    source: ModelSource,
+    options: &ModelOptions,
+) -> Result<Loaded, LoadError> {
+    options.check()?;
+    let begun = Instant::now();
+    let session = open(environment, watchdog, &source.bytes, options)?;
+    let took = begun.elapsed();
+    let bounds = AxisBounds { batch_max: options.batch_max, axis_max: options.axis_max, named: &options.axes };
+    let signature = signature::read(&session, &bounds)?;
+    let metadata = metadata(&session)?;
+    Ok(Loaded { session, info: ModelInfo { name: source.name, signature, metadata }, took })
+}
+
+/// Cancels a load that takes too long.
+struct Load(LoadCanceler);
+
+impl Expire for Load {
+    fn expire(&self) {
+        if let Err(error) = self.0.cancel() {
+            tracing::warn!(%error, "a model's load cannot be cancelled");
+        }
+    }
+}
+
+fn open(environment: &Environment, watchdog: &Watchdog, bytes: &[u8], options: &ModelOptions) -> Result<Session, LoadError> {
+    let mut builder = configure(environment, options).map_err(|error| LoadError::Model(error.to_string()))?;
+    let canceler = Arc::new(Load(builder.canceler()));
+    let late = Instant::now() + options.load_timeout;
+    let watch = watchdog.watch(late, canceler);
+    // `ort` panics on types that it does not know.
+    let session = guard(|| builder.commit_from_memory(bytes));
+    drop(watch);
+    match session {
+        Err(_) if Instant::now() >= late => Err(LoadError::TimedOut(options.load_timeout)),
+        session => session.map_err(LoadError::Model),
+    }
+}
+
+fn configure(environment: &Environment, options: &ModelOptions) -> ort::Result<SessionBuilder> {
+    let builder = Session::builder(environment)?
+        // `ort` would look for an accelerator of its own choice.
+        .with_auto_device(AutoDevicePolicy::PreferCPU)?
+        .with_intra_threads(options.intra_threads)?
+        .with_inter_threads(1)?
+        .with_intra_op_spinning(false)?
+        .with_inter_op_spinning(false)?
+        // The runtime keeps one memory pattern for every shape it has ever seen, for ever.
+        .with_memory_pattern(false)?
+        // Never its own flatbuffers, whose parser trusts them.
+        .with_config_entry("session.load_model_format", "ONNX")?
+        .with_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)?;
+    Ok(builder)
+}
+
+fn metadata(session: &Session) -> Result<Vec<(String, String)>, LoadError> {
+    let refused = |error: ort::Error| LoadError::Model(error.to_string());
+    let metadata = session.metadata().map_err(refused)?;
+    let keys = metadata.custom_keys().map_err(refused)?;
+    let mut pairs: Vec<_> = keys.into_iter().filter_map(|key| metadata.custom(&key).map(|value| (key, value))).collect();
+    // The runtime keeps them in a hash table.
+    pairs.sort();
+    let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > METADATA_BYTES_MAX { Err(LoadError::Metadata { bytes }) } else { Ok(pairs) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support;
+
+    #[test]
+    fn a_load_that_takes_too_long_is_cancelled() {
+        let environment = test_support::environment();
+        let mut builder = configure(&environment, &ModelOptions::default()).unwrap();
+        Load(builder.canceler()).expire();
+        let model = include_bytes!("../tests/models/symbols.onnx");
+        let error = builder.commit_from_memory(model).unwrap_err();
+        assert_eq!(error.code(), ort::ErrorCode::ModelLoadCanceled, "{error}");
+    }
+
+    #[test]
+    fn options_are_checked_at_their_bounds() {
+        type Change = fn(&mut ModelOptions);
+        let with = |change: Change| {
+            let mut options = ModelOptions::default();
+            change(&mut options);
+            options.check().map_err(|error| error.to_string())
+        };
+        let cases: [(Change, &str); 6] = [
+            (|options| options.threads = 0, "`threads` is 0, but must be from 1 to 1024"),
+            (|options| options.threads = 1025, "`threads` is 1025, but must be from 1 to 1024"),
+            (|options| options.intra_threads = 0, "`intra_threads` is 0, but must be from 1 to 1024"),
+            (|options| options.queue_max = 0, "`queue_max` is 0, but must be from 1 to 1048576"),
+            (|options| options.batch_max = 0, "`batch_max` is 0, but must be from 1 to 9223372036854775807"),
+            (|options| options.axes = [("seq".into(), -1)].into(), "`seq` is -1, but must be from 1 to 9223372036854775807"),
+        ];
+        for (change, expected) in cases {
+            assert_eq!(with(change), Err(expected.to_owned()));
+        }
+        assert_eq!(with(|options| options.threads = 1024), Ok(()));
+    }
+}

@@ -1,0 +1,252 @@
+//! The order of a request's life, seen through the ports: each test's model and plugin are small but real implementations.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use sandmill_domain::ports::{BoxFuture, Form, Guest, Inference, Model, Outcome, Plugin, Prepared, Service, Target};
+use sandmill_domain::{
+    Axis, Blame, Buffer, Code, Deadline, Dtype, Fault, FunctionLimits, FunctionName, Lender, ModelInfo, ReleaseNumber, Reply,
+    Request, RequestHead, Signature, TenantId, Tensor, TensorSpec,
+};
+use sandmill_pipeline::{Pipeline, Plugins, Release, ReleaseParts};
+
+/// Gives its input back as its output, and counts its runs.
+struct Echo {
+    info: ModelInfo,
+    runs: AtomicUsize,
+}
+
+impl Echo {
+    fn new() -> Arc<Self> {
+        let spec = |name: &str| TensorSpec {
+            name: name.to_owned(),
+            dtype: Dtype::Uint8,
+            shape: vec![Axis::Dynamic { symbol: None, max: 8 }],
+        };
+        let signature = Signature { inputs: vec![spec("in")], outputs: vec![spec("out")] };
+        Arc::new(Self { info: ModelInfo { name: "echo".to_owned(), signature, metadata: vec![] }, runs: AtomicUsize::new(0) })
+    }
+}
+
+impl Lender for Echo {
+    fn lend(&self, capacity: usize) -> Result<Buffer, Fault> {
+        Ok(Buffer::new(vec![0; capacity.div_ceil(8)], capacity, None))
+    }
+}
+
+impl Model for Echo {
+    fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    fn lender(&self) -> &dyn Lender {
+        self
+    }
+
+    fn infer(&self, mut inputs: Vec<Tensor>, _deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        "out".clone_into(&mut inputs[0].name);
+        Box::pin(async { Ok(Inference { outputs: inputs, queued: Duration::ZERO, ran: Duration::from_millis(1) }) })
+    }
+}
+
+/// Feeds the body to the model and answers with the outputs' bytes, then the number of calls that its instance has seen.
+struct Through {
+    pre: bool,
+    post: bool,
+    /// The name that it gives its tensor.
+    tensor: &'static str,
+    /// Answers at once instead.
+    at_once: bool,
+    opened: AtomicUsize,
+}
+
+impl Through {
+    fn new() -> Self {
+        Self { pre: true, post: true, tensor: "in", at_once: false, opened: AtomicUsize::new(0) }
+    }
+}
+
+impl Plugin for Through {
+    fn preprocesses(&self) -> bool {
+        self.pre
+    }
+
+    fn postprocesses(&self) -> bool {
+        self.post
+    }
+
+    fn open(&self, _deadline: Deadline) -> BoxFuture<'_, Result<Box<dyn Guest>, Fault>> {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        let guest = ThroughGuest { tensor: self.tensor, at_once: self.at_once, calls: 0 };
+        Box::pin(async { Ok(Box::new(guest) as Box<dyn Guest>) })
+    }
+}
+
+struct ThroughGuest {
+    tensor: &'static str,
+    at_once: bool,
+    calls: u8,
+}
+
+fn reply(body: impl Into<Bytes>) -> Reply {
+    Reply { status: StatusCode::OK, headers: vec![], body: body.into() }
+}
+
+impl Guest for ThroughGuest {
+    fn preprocess(&mut self, request: Request) -> BoxFuture<'_, Result<Prepared, Fault>> {
+        self.calls += 1;
+        let shape = vec![i64::try_from(request.body.len()).expect("short")];
+        let tensor = Tensor { name: self.tensor.to_owned(), dtype: Dtype::Uint8, shape, data: request.body };
+        let prepared = if self.at_once { Prepared::Reply(reply("at once")) } else { Prepared::Tensors(vec![tensor]) };
+        Box::pin(async { Ok(prepared) })
+    }
+
+    fn postprocess<'a>(&'a mut self, head: &'a RequestHead, outputs: Vec<Tensor>) -> BoxFuture<'a, Result<Reply, Fault>> {
+        self.calls += 1;
+        let body = [&outputs[0].data[..], head.path_rest.as_bytes(), &[self.calls]].concat();
+        Box::pin(async { Ok(reply(body)) })
+    }
+}
+
+fn target(form: Form) -> Target {
+    let function = FunctionName::new("echo").expect("a name");
+    Target { tenant: TenantId::local(), function, release: None, form }
+}
+
+fn pipeline(model: Option<Arc<Echo>>, plugins: Plugins) -> Pipeline {
+    let parts = ReleaseParts {
+        tenant: TenantId::local(),
+        function: target(Form::Function).function,
+        number: ReleaseNumber::FIRST,
+        methods: vec![Method::POST],
+        limits: FunctionLimits { concurrency_max: 2, ..FunctionLimits::default() },
+        model: model.map(|model| model as Arc<dyn Model>),
+        plugins,
+    };
+    let pipeline = Pipeline::default();
+    pipeline.publish(vec![Release::new(parts)]);
+    pipeline.set_ready(true);
+    pipeline
+}
+
+fn request(body: &'static [u8]) -> Request {
+    let head = RequestHead { method: Method::POST, path_rest: "/p".to_owned(), query: None, headers: HeaderMap::new() };
+    Request { head, body: Bytes::from_static(body) }
+}
+
+async fn call(pipeline: &Pipeline, form: Form, body: &'static [u8]) -> Outcome {
+    pipeline.admit(&target(form), &Method::POST).expect("admitted").call(request(body)).await
+}
+
+fn refusal(pipeline: &Pipeline, target: &Target, method: &Method) -> Fault {
+    pipeline.admit(target, method).map(|_ticket| ()).expect_err("a refusal")
+}
+
+#[tokio::test]
+async fn one_component_on_both_sides_is_one_instance() {
+    let plugin = Arc::new(Through::new());
+    let side = || Some(Arc::clone(&plugin) as Arc<dyn Plugin>);
+    let pipeline = pipeline(Some(Echo::new()), Plugins { pre: side(), post: side() });
+    let outcome = call(&pipeline, Form::Function, b"abc").await;
+    assert_eq!(outcome.result.expect("a reply").body, &b"abc/p\x02"[..]);
+    assert_eq!(plugin.opened.load(Ordering::Relaxed), 1);
+    assert_eq!(outcome.stages.inference, Some(Duration::from_millis(1)));
+}
+
+#[tokio::test]
+async fn two_components_are_two_instances() {
+    let side = || Some(Arc::new(Through::new()) as Arc<dyn Plugin>);
+    let pipeline = pipeline(Some(Echo::new()), Plugins { pre: side(), post: side() });
+    let outcome = call(&pipeline, Form::Function, b"abc").await;
+    assert_eq!(outcome.result.expect("a reply").body, &b"abc/p\x01"[..]);
+}
+
+#[tokio::test]
+async fn an_answer_at_once_runs_neither_model_nor_postprocess() {
+    let model = Echo::new();
+    let plugin: Arc<dyn Plugin> = Arc::new(Through { at_once: true, ..Through::new() });
+    let pipeline = pipeline(Some(Arc::clone(&model)), Plugins { pre: Some(Arc::clone(&plugin)), post: Some(plugin) });
+    let outcome = call(&pipeline, Form::Function, b"abc").await;
+    assert_eq!(outcome.result.expect("a reply").body, "at once");
+    assert_eq!(model.runs.load(Ordering::Relaxed), 0);
+    assert_eq!((outcome.stages.inference, outcome.stages.postprocess), (None, None));
+}
+
+#[tokio::test]
+async fn tensors_of_a_plugin_that_do_not_fit_are_its_fault() {
+    let model = Echo::new();
+    let plugin: Arc<dyn Plugin> = Arc::new(Through { tensor: "wrong", ..Through::new() });
+    let pipeline = pipeline(Some(Arc::clone(&model)), Plugins { pre: Some(plugin), post: None });
+    let fault = call(&pipeline, Form::Function, b"abc").await.result.expect_err("a fault");
+    assert_eq!((fault.code, fault.blame), (Code::PluginFailed, Blame::Plugin));
+    assert!(fault.message.contains("`wrong`") && fault.message.contains("`in`"), "{fault}");
+    assert_eq!(model.runs.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_missing_side_speaks_the_protocol() {
+    let pre: Arc<dyn Plugin> = Arc::new(Through { post: false, ..Through::new() });
+    let outcome = call(&pipeline(Some(Echo::new()), Plugins { pre: Some(pre), post: None }), Form::Function, b"\x07").await;
+    let body = String::from_utf8(outcome.result.expect("a reply").body.to_vec()).expect("text");
+    assert!(body.contains(r#""outputs":[{"name":"out""#) && body.contains("[7]"), "{body}");
+
+    let post: Arc<dyn Plugin> = Arc::new(Through { pre: false, ..Through::new() });
+    let body = br#"{"inputs":[{"name":"in","shape":[1],"datatype":"UINT8","data":[65]}]}"#;
+    let outcome = call(&pipeline(Some(Echo::new()), Plugins { pre: None, post: Some(post) }), Form::Function, body).await;
+    assert_eq!(outcome.result.expect("a reply").body, &b"A/p\x01"[..]);
+}
+
+#[tokio::test]
+async fn the_protocol_passes_the_plugins_by() {
+    let plugin = Arc::new(Through::new());
+    let side = || Some(Arc::clone(&plugin) as Arc<dyn Plugin>);
+    let pipeline = pipeline(Some(Echo::new()), Plugins { pre: side(), post: side() });
+    let body = br#"{"inputs":[{"name":"in","shape":[1],"datatype":"UINT8","data":[65]}]}"#;
+    let outcome = call(&pipeline, Form::OpenInference, body).await;
+    assert_eq!(outcome.result.expect("a reply").status, StatusCode::OK);
+    assert_eq!(plugin.opened.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_function_without_a_model_is_no_model() {
+    let plugin: Arc<dyn Plugin> = Arc::new(Through::new());
+    let pipeline = pipeline(None, Plugins { pre: Some(plugin), post: None });
+    assert_eq!(refusal(&pipeline, &target(Form::OpenInference), &Method::POST).code, Code::NotFound);
+    assert_eq!(pipeline.describe(&target(Form::OpenInference)).expect_err("a refusal").code, Code::NotFound);
+    let fault = call(&pipeline, Form::Function, b"abc").await.result.expect_err("a fault");
+    assert_eq!(fault.code, Code::PluginFailed);
+}
+
+#[tokio::test]
+async fn permits_are_bounded_and_come_back() {
+    let pipeline = pipeline(Some(Echo::new()), Plugins::default());
+    let admit = || pipeline.admit(&target(Form::Function), &Method::POST);
+    let held = (admit().expect("one"), admit().expect("two"));
+    let fault = refusal(&pipeline, &target(Form::Function), &Method::POST);
+    assert_eq!(fault.code, Code::TooManyRequests);
+    assert!(fault.advice.is_some() && fault.message.contains("concurrency_max"), "{fault:?}");
+    drop(held);
+    assert!(admit().is_ok());
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let pipeline = pipeline(Some(Echo::new()), Plugins::default());
+    let elsewhere = Target { function: FunctionName::new("other").expect("a name"), ..target(Form::Function) };
+    let stranger = Target { tenant: TenantId::new("stranger").expect("a name"), ..target(Form::Function) };
+    let later = Target { release: Some(ReleaseNumber(2.try_into().expect("not zero"))), ..target(Form::OpenInference) };
+    for target in [elsewhere, stranger, later] {
+        assert_eq!(refusal(&pipeline, &target, &Method::POST).code, Code::NotFound, "{target:?}");
+    }
+    assert_eq!(refusal(&pipeline, &target(Form::Function), &Method::GET).code, Code::MethodNotAllowed);
+}
+
+#[test]
+fn before_it_is_ready_nothing_is_missing() {
+    let pipeline = Pipeline::default();
+    assert_eq!(refusal(&pipeline, &target(Form::Function), &Method::POST).code, Code::NotReady);
+}

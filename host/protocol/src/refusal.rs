@@ -1,0 +1,47 @@
+//! Why a request is refused, on its way to becoming a [`Fault`]: one type for `?` to gather the errors of all parts.
+
+use jiter::JiterError;
+use sandmill_domain::{Code, Fault, Mismatch};
+
+/// A fault in the making.
+#[derive(Debug)]
+pub(crate) struct Refusal(Fault);
+
+/// The caller's mistake, in words for the caller.
+pub(crate) fn invalid(message: impl Into<String>) -> Refusal {
+    Refusal(Fault::new(Code::InvalidInput, message))
+}
+
+/// A part of the protocol that would change what the answer means, and that this host does not speak.
+pub(crate) fn unsupported(message: impl Into<String>) -> Refusal {
+    Refusal(Fault::new(Code::Unsupported, message))
+}
+
+/// The start of text that came from the caller, short enough for a message.
+pub(crate) fn excerpt(text: &str) -> String {
+    text.chars().take(100).collect()
+}
+
+impl From<JiterError> for Refusal {
+    fn from(error: JiterError) -> Self {
+        invalid(format!("malformed request: {error}"))
+    }
+}
+
+impl From<Mismatch> for Refusal {
+    fn from(mismatch: Mismatch) -> Self {
+        invalid(mismatch.to_string())
+    }
+}
+
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        Self(fault)
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        refusal.0
+    }
+}

@@ -1,0 +1,292 @@
+//! Compiled components on disk, in a folder that only this user can enter. Knows files and digests, not wasmtime.
+
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+/// Begins every file; to be changed with the form of what follows: the digest, the length, the code.
+const MAGIC: &[u8; 8] = b"smcode\x00\x01";
+const DIGEST_BYTES: usize = 32;
+const HEADER_BYTES: usize = MAGIC.len() + DIGEST_BYTES + 8;
+/// Group and others.
+const NOT_OURS: u32 = 0o077;
+
+/// Why a folder is not used as a cache.
+#[derive(Debug, Error)]
+pub enum CacheError {
+    /// It cannot be made or opened.
+    #[error("the cache folder {} cannot be opened", folder.display())]
+    Open {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It is another user's.
+    #[error("the cache folder {} belongs to user {owner}, not to user {user}: what lies in it is run as native code", folder.display())]
+    Foreign {
+        /// The folder.
+        folder: PathBuf,
+        /// Whose it is.
+        owner: u32,
+        /// Who we are.
+        user: u32,
+    },
+    /// Others can enter it.
+    #[error("the cache folder {} is open to others (mode {mode:o}): what lies in it is run as native code; `chmod 700` it", folder.display())]
+    Exposed {
+        /// The folder.
+        folder: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+}
+
+/// Which compiled code: one component under one set of settings.
+pub(crate) struct Key {
+    digest: [u8; DIGEST_BYTES],
+}
+
+/// Code that this user's host wrote for the key that it was read by.
+pub(crate) struct Trusted(Vec<u8>);
+
+/// The folder, held open, so that a path that is changed later leads nobody elsewhere.
+pub(crate) struct Cache {
+    folder: OwnedFd,
+    bytes_max: u64,
+    writes: AtomicU64,
+}
+
+impl Key {
+    pub(crate) fn new(component: &[u8], settings: u64) -> Self {
+        let digest = Sha256::new().chain_update(settings.to_le_bytes()).chain_update(component).finalize();
+        Self { digest: digest.into() }
+    }
+
+    fn file_name(&self) -> String {
+        self.digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Trusted {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Cache {
+    /// Opens the folder, making it if need be.
+    ///
+    /// # Errors
+    /// If it cannot be made, is another user's, or lets others in.
+    pub(crate) fn open(folder: &Path, bytes_max: u64) -> Result<Self, CacheError> {
+        let failed = |source: io::Error| CacheError::Open { folder: folder.into(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        let handle = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| failed(error.into()))?;
+        let stat = rustix::fs::fstat(&handle).map_err(|error| failed(error.into()))?;
+        let user = rustix::process::geteuid().as_raw();
+        if stat.st_uid != user {
+            return Err(CacheError::Foreign { folder: folder.into(), owner: stat.st_uid, user });
+        }
+        let mode = stat.st_mode & 0o7777;
+        if mode & NOT_OURS != 0 {
+            return Err(CacheError::Exposed { folder: folder.into(), mode });
+        }
+        Ok(Self { folder: handle, bytes_max, writes: AtomicU64::new(0) })
+    }
+
+    /// The code kept under a key; none if there is none, or the file is not what was written.
+    pub(crate) fn read(&self, key: &Key) -> Option<Trusted> {
+        let name = key.file_name();
+        match self.read_file(&name) {
+            Ok(file) => verify(file, key).or_else(|| {
+                tracing::warn!(file = name, "a file of the plugin cache is damaged, compiling anew");
+                None
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(file = name, "a file of the plugin cache cannot be read, compiling anew: {error}");
+                None
+            }
+        }
+    }
+
+    /// Keeps code under a key, whole or not at all, then makes room; what fails is a line in the log.
+    pub(crate) fn write(&self, key: &Key, code: &[u8]) {
+        let name = key.file_name();
+        if u64::try_from(HEADER_BYTES + code.len()).is_ok_and(|bytes| bytes > self.bytes_max) {
+            return;
+        }
+        let kept = self.write_file(&name, key, code).and_then(|()| self.make_room(&name));
+        if let Err(error) = kept {
+            tracing::warn!(file = name, "compiled code is not kept in the plugin cache: {error}");
+        }
+    }
+
+    fn read_file(&self, name: &str) -> io::Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&self.folder, name, flags, Mode::empty())?);
+        let mut bytes = Vec::new();
+        file.take(self.bytes_max).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn write_file(&self, name: &str, key: &Key, code: &[u8]) -> io::Result<()> {
+        let number = self.writes.fetch_add(1, Ordering::Relaxed);
+        let temporary = format!("{name}.{}.{number}", std::process::id());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(&self.folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
+        file.write_all(&header(key, code))?;
+        file.write_all(code)?;
+        file.sync_all()?;
+        rustix::fs::renameat(&self.folder, &temporary, &self.folder, name)?;
+        Ok(())
+    }
+
+    /// Deletes the oldest files, but never `newest`, until the rest is within the bound.
+    fn make_room(&self, newest: &str) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in Dir::read_from(&self.folder)? {
+            let name = entry?.file_name().to_owned();
+            let stat = rustix::fs::statat(&self.folder, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if name.to_bytes() != newest.as_bytes() && rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
+                files.push((stat.st_mtime, name, u64::try_from(stat.st_size).unwrap_or(0)));
+            }
+        }
+        files.sort_unstable_by(|one, other| other.cmp(one));
+        let own = rustix::fs::statat(&self.folder, newest, AtFlags::SYMLINK_NOFOLLOW)?.st_size;
+        let mut bytes = u64::try_from(own).unwrap_or(0);
+        for (_, name, size) in files {
+            bytes = bytes.saturating_add(size);
+            if bytes > self.bytes_max {
+                rustix::fs::unlinkat(&self.folder, &name, AtFlags::empty())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn header(key: &Key, code: &[u8]) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..40].copy_from_slice(&seal(key, code));
+    header[40..].copy_from_slice(&(code.len() as u64).to_le_bytes());
+    header
+}
+
+/// Binds code to the key it was written under, so that a file by another name is no less damaged than half a file.
+fn seal(key: &Key, code: &[u8]) -> [u8; DIGEST_BYTES] {
+    Sha256::new().chain_update(key.digest).chain_update(code).finalize().into()
+}
+
+fn verify(mut file: Vec<u8>, key: &Key) -> Option<Trusted> {
+    let (head, code) = file.split_first_chunk::<HEADER_BYTES>()?;
+    if *head != header(key, code) {
+        return None;
+    }
+    file.drain(..HEADER_BYTES);
+    Some(Trusted(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn open(folder: &Path) -> Cache {
+        Cache::open(&folder.join("made/of/two"), 1000).unwrap()
+    }
+
+    fn only_file(folder: &Path) -> PathBuf {
+        fs::read_dir(folder.join("made/of/two")).unwrap().next().unwrap().unwrap().path()
+    }
+
+    #[test]
+    fn what_was_written_is_read_under_its_own_key_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = open(folder.path());
+        let key = Key::new(b"component", 1);
+        assert!(cache.read(&key).is_none());
+        cache.write(&key, b"code");
+        assert_eq!(cache.read(&key).unwrap().bytes(), b"code");
+        for other in [Key::new(b"component", 2), Key::new(b"other", 1)] {
+            assert!(cache.read(&other).is_none());
+            fs::copy(only_file(folder.path()), folder.path().join("made/of/two").join(other.file_name())).unwrap();
+            assert!(cache.read(&other).is_none(), "code was taken for another component's");
+            fs::remove_file(folder.path().join("made/of/two").join(other.file_name())).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_changed_file_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = open(folder.path());
+        let key = Key::new(b"component", 1);
+        cache.write(&key, b"code");
+        let path = only_file(folder.path());
+        let good = fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut flipped = good.clone();
+            flipped[at] ^= 1;
+            fs::write(&path, &flipped).unwrap();
+            assert!(cache.read(&key).is_none(), "byte {at}");
+            fs::write(&path, &good[..at]).unwrap();
+            assert!(cache.read(&key).is_none(), "cut at {at}");
+        }
+        fs::write(&path, [&good[..], b"x"].concat()).unwrap();
+        assert!(cache.read(&key).is_none());
+        cache.write(&key, b"code");
+        assert!(cache.read(&key).is_some());
+    }
+
+    #[test]
+    fn a_folder_that_others_can_enter_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for mode in [0o755, 0o770, 0o701, 0o702] {
+            fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+            let refused = Cache::open(folder.path(), 1000).err().map(|error| error.to_string());
+            assert!(refused.unwrap().contains(&format!("{mode:o}")));
+        }
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(Cache::open(folder.path(), 1000).is_ok());
+        let file = folder.path().join("file");
+        fs::write(&file, b"").unwrap();
+        assert!(matches!(Cache::open(&file, 1000), Err(CacheError::Open { .. })));
+    }
+
+    #[test]
+    fn the_folder_is_made_private() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(open(folder.path()));
+        let mode = fs::metadata(folder.path().join("made/of/two")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn the_oldest_files_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = open(folder.path());
+        let keys: Vec<Key> = (0..4).map(|number| Key::new(b"component", number)).collect();
+        for (age, key) in keys.iter().enumerate() {
+            cache.write(key, &[7; 250]);
+            let path = folder.path().join("made/of/two").join(key.file_name());
+            let written = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000 + age as u64);
+            File::open(path).unwrap().set_modified(written).unwrap();
+        }
+        let kept: Vec<bool> = keys.iter().map(|key| cache.read(key).is_some()).collect();
+        assert_eq!(kept, [false, true, true, true]);
+        cache.write(&keys[0], &[7; 1000]);
+        assert!(cache.read(&keys[0]).is_none(), "more than the bound is kept");
+        assert!(cache.read(&keys[3]).is_some());
+    }
+}

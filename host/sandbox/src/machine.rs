@@ -1,0 +1,155 @@
+//! The process's one engine: its settings, its pool of instances, its linker. Knows no plugin in particular.
+
+use std::io;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use wasmtime::component::Linker;
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::cache::{Cache, CacheError};
+use crate::options::SandboxOptions;
+use crate::state::State;
+use crate::ticker::Ticker;
+use crate::{host, wasi};
+
+/// Linear memories of one component: one of its own, and one more for composed ones.
+pub(crate) const MEMORIES_MAX: u32 = 2;
+/// Tables of one component.
+pub(crate) const TABLES_MAX: u32 = 8;
+/// Core instances of one component: a language runtime made of shared libraries has some twenty.
+const CORE_INSTANCES_MAX: u32 = 32;
+/// Elements of one table.
+const TABLE_ELEMENTS_MAX: usize = 20_000;
+
+/// What stays resident when an instance ends and only its dirty pages are reset: with the kernel's page scan that makes a
+/// fresh instance of a small guest twice as quick; without it, it would make it slower.
+const MEMORY_RESIDENT_BYTES: usize = 1 << 20;
+const TABLE_RESIDENT_BYTES: usize = 64 << 10;
+
+/// Room on a guest's stack for the host's own functions beneath it.
+const HOST_STACK_BYTES: usize = 1 << 20;
+
+const INSTANCES: RangeInclusive<u32> = 1..=4096;
+const STACK_BYTES: RangeInclusive<usize> = 64 << 10..=1 << 20;
+const TICK: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
+const MEMORY_BYTES: RangeInclusive<usize> = 1..=4 << 30;
+
+/// Runs plugins. One per process: each reserves address space for all its instances.
+pub struct Sandbox {
+    pub(crate) engine: Engine,
+    pub(crate) linker: Linker<State>,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) options: SandboxOptions,
+    pub(crate) ticker: Arc<Ticker>,
+}
+
+/// Why there is no sandbox.
+#[derive(Debug, Error)]
+pub enum SandboxError {
+    /// An option beyond its bounds.
+    #[error("{name} must be {bounds}")]
+    Option {
+        /// The field of [`SandboxOptions`].
+        name: &'static str,
+        /// Its bounds, in words.
+        bounds: String,
+    },
+    /// The engine does not start; most often for want of address space, which `ulimit -v` bounds.
+    #[error("the WebAssembly engine does not start with {instances_max} instances; is the address space limited?")]
+    Engine {
+        /// Asked for.
+        instances_max: u32,
+        /// What failed.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The cache's folder cannot be used.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// No thread could be made.
+    #[error("no thread for the sandbox's clock")]
+    Thread(#[source] io::Error),
+}
+
+impl Sandbox {
+    /// Reserves the pool and starts the thread that ticks; both end with the last of the sandbox and its plugins.
+    ///
+    /// # Errors
+    /// An option beyond its bounds, a cache folder that others can enter, or no address space.
+    pub fn start(options: SandboxOptions) -> Result<Self, SandboxError> {
+        check(&options)?;
+        let cache = options.cache.as_deref().map(|folder| Cache::open(folder, options.cache_bytes_max)).transpose()?;
+        let failed = |error: wasmtime::Error| SandboxError::Engine { instances_max: options.instances_max, source: error.into() };
+        let engine = Engine::new(&config(&options)).map_err(failed)?;
+        let linker = linker(&engine).map_err(failed)?;
+        let ticking = engine.clone();
+        let ticker = Ticker::start(options.tick, move || ticking.increment_epoch()).map_err(SandboxError::Thread)?;
+        Ok(Self { engine, linker, cache, options, ticker: Arc::new(ticker) })
+    }
+}
+
+fn check(options: &SandboxOptions) -> Result<(), SandboxError> {
+    within("instances_max", &options.instances_max, &INSTANCES)?;
+    within("memory_bytes_max", &options.memory_bytes_max, &MEMORY_BYTES)?;
+    within("stack_bytes_max", &options.stack_bytes_max, &STACK_BYTES)?;
+    within("tick", &options.tick, &TICK)
+}
+
+fn within<T: PartialOrd + std::fmt::Debug>(
+    name: &'static str,
+    value: &T,
+    bounds: &RangeInclusive<T>,
+) -> Result<(), SandboxError> {
+    if bounds.contains(value) {
+        Ok(())
+    } else {
+        Err(SandboxError::Option { name, bounds: format!("from {:?} to {:?}", bounds.start(), bounds.end()) })
+    }
+}
+
+fn config(options: &SandboxOptions) -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        // One guest, one call: no tasks within a guest, and a store that costs less.
+        .concurrency_support(false)
+        .max_wasm_stack(options.stack_bytes_max)
+        .async_stack_size(options.stack_bytes_max + HOST_STACK_BYTES)
+        // The contract's pointers have 32 bits.
+        .wasm_memory64(false)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options)));
+    config
+}
+
+fn pool(options: &SandboxOptions) -> PoolingAllocationConfig {
+    let instances = options.instances_max;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_stacks(instances)
+        .total_core_instances(instances * CORE_INSTANCES_MAX)
+        .total_memories(instances * MEMORIES_MAX)
+        .total_tables(instances * TABLES_MAX)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_tables_per_component(TABLES_MAX)
+        .max_tables_per_module(TABLES_MAX)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_memory_size(options.memory_bytes_max);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pool.pagemap_scan(Enabled::Yes)
+            .linear_memory_keep_resident(MEMORY_RESIDENT_BYTES)
+            .table_keep_resident(TABLE_RESIDENT_BYTES);
+    } else {
+        tracing::info!("this kernel cannot scan page maps (Linux 6.7 can): fresh plugin instances cost about twice as much");
+    }
+    pool
+}
+
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    host::link(&mut linker)?;
+    wasi::link(&mut linker)?;
+    Ok(linker)
+}

@@ -1,0 +1,126 @@
+//! A small sandbox and short ways to call a plugin in it. Knows nothing of how guests are made.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method};
+use sandmill_domain::ports::{Plugin, Prepared};
+use sandmill_domain::{
+    Axis, Deadline, Dtype, Fault, FunctionLimits, ModelInfo, Reply, Request, RequestHead, Signature, Tensor, TensorSpec,
+};
+use sandmill_sandbox::{LoadError, PluginOptions, Sandbox, SandboxOptions, WasmPlugin};
+
+/// Places in the pool.
+pub(crate) const INSTANCES: u32 = 4;
+/// The host's bound on a plugin's memory.
+pub(crate) const MEMORY_BYTES_MAX: usize = 64 << 20;
+
+/// Longer than any test: for guests that must end for another reason.
+const LONG: Duration = Duration::from_secs(60);
+
+pub(crate) struct Harness(pub(crate) Sandbox);
+
+impl Harness {
+    pub(crate) fn start() -> Self {
+        Self::start_with(|_| {})
+    }
+
+    pub(crate) fn start_with(change: impl FnOnce(&mut SandboxOptions)) -> Self {
+        let mut options =
+            SandboxOptions { instances_max: INSTANCES, memory_bytes_max: MEMORY_BYTES_MAX, ..SandboxOptions::default() };
+        change(&mut options);
+        Self(Sandbox::start(options).expect("the sandbox starts"))
+    }
+
+    pub(crate) fn load(&self, component: &[u8]) -> WasmPlugin {
+        self.load_with(component, |_| {})
+    }
+
+    pub(crate) fn load_with(&self, component: &[u8], change: impl FnOnce(&mut PluginOptions)) -> WasmPlugin {
+        let mut options = options();
+        change(&mut options);
+        self.0.load(component, options).expect("the plugin loads")
+    }
+
+    pub(crate) fn refusal(&self, component: &[u8]) -> LoadError {
+        self.0.load(component, options()).expect_err("the plugin is refused")
+    }
+
+    /// What `preprocess` answers at once.
+    pub(crate) async fn answer(&self, plugin: &WasmPlugin, body: &[u8]) -> Reply {
+        match call(plugin, body, soon()).await.expect("the plugin answers") {
+            Prepared::Reply(reply) => reply,
+            Prepared::Tensors(_) => panic!("the plugin gave tensors"),
+        }
+    }
+
+    /// How `open` or `preprocess` fails.
+    pub(crate) async fn fault(&self, plugin: &WasmPlugin, body: &[u8]) -> Fault {
+        call(plugin, body, soon()).await.expect_err("the plugin fails")
+    }
+}
+
+pub(crate) fn options() -> PluginOptions {
+    let limits = FunctionLimits { plugin_time: LONG, plugin_memory_bytes_max: 16 << 20, ..FunctionLimits::default() };
+    PluginOptions::new("tested", &limits)
+}
+
+pub(crate) async fn call(plugin: &WasmPlugin, body: &[u8], deadline: Deadline) -> Result<Prepared, Fault> {
+    plugin.open(deadline).await?.preprocess(request(body)).await
+}
+
+pub(crate) fn soon() -> Deadline {
+    Deadline::after(Instant::now(), LONG)
+}
+
+pub(crate) fn request(body: &[u8]) -> Request {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("text/plain"));
+    headers.insert("x-other", HeaderValue::from_bytes(b"\xff").expect("any byte but control characters"));
+    let head = RequestHead { method: Method::POST, path_rest: "/rest%20of".into(), query: Some("a=1&b".into()), headers };
+    Request { head, body: Bytes::copy_from_slice(body) }
+}
+
+pub(crate) fn output(data: &[u8]) -> Tensor {
+    let size = i64::try_from(data.len()).expect("small");
+    Tensor { name: "y".into(), dtype: Dtype::Uint8, shape: vec![size], data: Bytes::copy_from_slice(data) }
+}
+
+pub(crate) fn body_of(reply: &Reply) -> Vec<u8> {
+    reply.body.to_vec()
+}
+
+pub(crate) fn model(name: &str, input: &str) -> ModelInfo {
+    let input = TensorSpec { name: input.into(), dtype: Dtype::Fp32, shape: vec![Axis::Fixed(64)] };
+    ModelInfo { name: name.into(), signature: Signature { inputs: vec![input], outputs: vec![] }, metadata: vec![] }
+}
+
+/// What is logged on this thread while `future` runs, one line for each event.
+pub(crate) async fn logged<T>(future: impl Future<Output = T>) -> String {
+    let lines = Shared::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time().with_max_level(tracing::Level::INFO);
+    let guard = tracing::subscriber::set_default(subscriber.with_writer(move || writer.clone()).finish());
+    future.await;
+    drop(guard);
+    let bytes = lines.0.lock().expect("no panic under the lock").clone();
+    String::from_utf8(bytes).expect("logs are text")
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("no panic under the lock").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
