@@ -89,11 +89,17 @@ fn tensors_that_do_not_fit() {
         (json!({"inputs": [{"name": "X", "shape": [1, 65], "datatype": "FP32", "data": data}]}), vec!["`X`", "axis 1"]),
         (json!({"inputs": [{"name": "X", "shape": [-1, 64], "datatype": "FP32", "data": data}]}), vec!["`X`", "axis 0"]),
         (json!({"inputs": [{"name": "X", "shape": [33, 64], "datatype": "FP32", "data": data}]}), vec!["`X`", "axis 0", "32"]),
-        (json!({"inputs": [{"name": "X", "shape": [9_000_000_000_000_000_000_u64, 64], "datatype": "FP32", "data": data}]}), vec!["`X`"]),
+        (
+            json!({"inputs": [{"name": "X", "shape": [9_000_000_000_000_000_000_u64, 64], "datatype": "FP32", "data": data}]}),
+            vec!["`X`"],
+        ),
         (json!({"inputs": [{"name": "X", "shape": [2, 64], "datatype": "FP32", "data": data}]}), vec!["`X`"]),
         (json!({"inputs": [{"name": "X", "shape": [1, 64], "datatype": "FP99", "data": data}]}), vec!["`X`", "FP99"]),
         (json!({"inputs": []}), vec!["`X`"]),
-        (json!({"inputs": [{"name": "X", "shape": [1, 64], "datatype": "FP32", "data": data}], "outputs": [{"name": "Z"}]}), vec!["Z"]),
+        (
+            json!({"inputs": [{"name": "X", "shape": [1, 64], "datatype": "FP32", "data": data}], "outputs": [{"name": "Z"}]}),
+            vec!["Z"],
+        ),
         (json!([]), vec![]),
         (json!({}), vec!["inputs"]),
     ];
@@ -122,7 +128,8 @@ fn malformed_json() {
 #[test]
 fn binary_bodies_that_lie() {
     let head = |size: i64| {
-        json!({"inputs": [{"name": "X", "shape": [1, 64], "datatype": "FP32", "parameters": {"binary_data_size": size}}]}).to_string()
+        json!({"inputs": [{"name": "X", "shape": [1, 64], "datatype": "FP32", "parameters": {"binary_data_size": size}}]})
+            .to_string()
     };
     let good = head(256);
     let length = good.len().to_string();

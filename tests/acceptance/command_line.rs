@@ -73,7 +73,8 @@ fn invoke_calls_a_running_server() {
     let sample = sample.to_str().expect("text");
     let said = succeeds(&run(&["invoke", "digits", sample, "--server", &url]));
     assert!(said.contains("\"label\":2"), "{said}");
-    let piped = sandmill().args(["invoke", "digits", "--server", &url]).stdin(std::fs::File::open(sample).expect("opens")).output();
+    let piped =
+        sandmill().args(["invoke", "digits", "--server", &url]).stdin(std::fs::File::open(sample).expect("opens")).output();
     assert!(succeeds(&piped.expect("runs")).contains("\"label\":2"));
     fails(&run(&["invoke", "nothing", sample, "--server", &url]), &["404", "nothing"]);
     fails(&run(&["invoke", "digits", "/nowhere.json", "--server", &url]), &["/nowhere.json"]);

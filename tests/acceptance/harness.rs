@@ -113,7 +113,8 @@ impl Server {
             let _gone = child.wait();
             panic!("the server did not become ready: {addresses}{ready}\n{}", std::fs::read_to_string(&log).unwrap_or_default());
         }
-        let mut found = addresses.split_whitespace().filter_map(|word| word.trim_matches(['(', ')', ',']).strip_prefix("http://"));
+        let mut found =
+            addresses.split_whitespace().filter_map(|word| word.trim_matches(['(', ')', ',']).strip_prefix("http://"));
         let mut next = || found.next().and_then(|address| address.parse().ok()).expect("the first line names both addresses");
         Self { address: next(), control: next(), child, log, _output: output, _folder: folder }
     }

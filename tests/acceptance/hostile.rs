@@ -36,11 +36,7 @@ static STREET: LazyLock<Street> = LazyLock::new(|| {
     let functions = [
         example("digits"),
         function(&shop, "loops", "(loop $for_ever (br $for_ever)) (unreachable)"),
-        function(
-            &shop,
-            "hogs",
-            "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)",
-        ),
+        function(&shop, "hogs", "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) (unreachable)"),
         function(&shop, "traps", "(unreachable)"),
         function(&shop, "overflows", "(i32.div_u (i32.const 1) (i32.sub (local.get 10) (local.get 10)))"),
         function(&shop, "lies", "(i32.const 0x7ffffff0)"),

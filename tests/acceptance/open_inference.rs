@@ -11,7 +11,8 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[example("digi
 const INFER: &str = "/v2/models/digits/infer";
 
 fn pixels() -> Vec<f32> {
-    let sample: Value = serde_json::from_slice(&std::fs::read(example("digits").join("sample.json")).expect("the sample")).expect("JSON");
+    let sample: Value =
+        serde_json::from_slice(&std::fs::read(example("digits").join("sample.json")).expect("the sample")).expect("JSON");
     let numbers = sample["x"].as_array().expect("a list");
     #[allow(clippy::cast_possible_truncation, reason = "sixteenths: exact in an f32")]
     numbers.iter().map(|number| number.as_f64().expect("a number") as f32).collect()
@@ -51,7 +52,8 @@ fn binary(outputs: &Value) -> (Answer, Value, Vec<u8>) {
     let length = head.len().to_string();
     let answer = SERVER.call("POST", INFER, &[("inference-header-content-length", &length)], &[head.as_bytes(), &bytes].concat());
     assert_eq!(answer.status, 200, "{answer:?}");
-    let split = answer.header("inference-header-content-length").map_or(answer.body.len(), |length| length.parse().expect("a length"));
+    let split =
+        answer.header("inference-header-content-length").map_or(answer.body.len(), |length| length.parse().expect("a length"));
     let json = serde_json::from_slice(&answer.body[..split]).expect("JSON");
     let tail = answer.body[split..].to_vec();
     (answer, json, tail)

@@ -121,7 +121,10 @@ fn a_broken_configuration_tells_all_its_mistakes() {
     let shop = Workshop::new();
     let config = shop.write("sandmill.toml", "listen = \"nowhere\"\n[edge]\nconnections_max = 0\nbody_timeout = 3\n");
     let mut command = serve(&example("digits"));
-    fails(command.arg("--config").arg(&config), &["sandmill.toml:1", "listen", "sandmill.toml:3", "connections_max", "body_timeout"]);
+    fails(
+        command.arg("--config").arg(&config),
+        &["sandmill.toml:1", "listen", "sandmill.toml:3", "connections_max", "body_timeout"],
+    );
     let mut command = serve(&example("digits"));
     fails(command.args(["--config", "/nowhere/sandmill.toml"]), &["/nowhere/sandmill.toml"]);
 }

@@ -112,7 +112,9 @@ impl Deployer {
         let start = std::time::Instant::now();
         let name = sample.file.as_deref().unwrap_or(Path::new("without a body")).display().to_string();
         let outcome = self.runtime.block_on(release.rehearse(sample.request.clone()));
-        let reply = outcome.result.map_err(|fault| anyhow!("{}", fault.report()))
+        let reply = outcome
+            .result
+            .map_err(|fault| anyhow!("{}", fault.report()))
             .with_context(|| format!("the sample request ({name}) fails"))?;
         if reply.status.is_client_error() || reply.status.is_server_error() {
             let body = String::from_utf8_lossy(&reply.body[..reply.body.len().min(500)]).into_owned();
@@ -124,7 +126,9 @@ impl Deployer {
 
 fn require(exported: bool, file: Option<&FileContent>, side: &str) -> Result<()> {
     match file {
-        Some(file) if !exported => bail!("{}: the component does not export `{side}`, but [{side}] names it", file.path.display()),
+        Some(file) if !exported => {
+            bail!("{}: the component does not export `{side}`, but [{side}] names it", file.path.display())
+        }
         _ => Ok(()),
     }
 }

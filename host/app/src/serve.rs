@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use sandmill_catalog::FunctionSpec;
-use sandmill_domain::ports::Service;
 use sandmill_domain::TenantId;
+use sandmill_domain::ports::Service;
 use sandmill_edge::{Addresses, Edge};
 use sandmill_engine::Engine;
 use sandmill_pipeline::{Pipeline, Release};
@@ -108,7 +108,9 @@ fn announce(specs: &[FunctionSpec], addresses: &Addresses, took: Duration) {
     say(&format!("ready after {:.2} s: {}", took.as_secs_f64(), names.join(", ")));
     let sample = specs.iter().find_map(|spec| Some((&spec.name, spec.sample.as_ref()?.file.as_ref()?)));
     if let Some((name, file)) = sample {
-        say(&format!("try: curl --data-binary @{} http://{}/fn/{name}", file.display(), addresses.listen));
+        let here = std::env::current_dir().unwrap_or_default();
+        let file = file.strip_prefix(here).unwrap_or(file).display();
+        say(&format!("try: curl --data-binary @{file} http://{}/fn/{name}", addresses.listen));
     }
 }
 

@@ -47,11 +47,12 @@ pub(crate) struct Exchange {
     sent: AtomicU64,
 }
 
-/// The release that a request was admitted to.
+/// The function that a request reached.
 struct Reached {
     tenant: TenantId,
     function: FunctionName,
-    release: ReleaseNumber,
+    /// None if it was refused there.
+    release: Option<ReleaseNumber>,
     _in_flight: Option<InFlight>,
 }
 
@@ -96,7 +97,15 @@ impl Exchange {
     /// It was admitted.
     pub(crate) fn admitted(&mut self, target: Target, release: ReleaseNumber) {
         let in_flight = self.telemetry.as_ref().map(|telemetry| telemetry.enter(&target.tenant, &target.function));
-        self.reached = Some(Reached { tenant: target.tenant, function: target.function, release, _in_flight: in_flight });
+        self.reached = Some(Reached { tenant: target.tenant, function: target.function, release: Some(release), _in_flight: in_flight });
+    }
+
+    /// It was refused before its body, by a function that there is unless the fault says otherwise: a name that a caller
+    /// made up must not become a label.
+    pub(crate) fn refused(&mut self, target: Target, fault: &Fault) {
+        if !matches!(fault.code, Code::NotFound | Code::NotReady) {
+            self.reached = Some(Reached { tenant: target.tenant, function: target.function, release: None, _in_flight: None });
+        }
     }
 
     /// Its stages took so long.
@@ -157,7 +166,7 @@ impl Exchange {
             .then(|| Fault::new(Code::Cancelled, "the client went away before it had its answer"));
         telemetry.record(&Record {
             function: self.reached.as_ref().map(|reached| (&reached.tenant, &reached.function)),
-            release: self.reached.as_ref().map(|reached| reached.release),
+            release: self.reached.as_ref().and_then(|reached| reached.release),
             form: self.form,
             method: self.method.as_str(),
             path: self.uri.path(),

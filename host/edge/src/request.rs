@@ -98,7 +98,13 @@ async fn call(
     upload: &mut Upload,
     exchange: &mut Exchange,
 ) -> Result<Reply, Fault> {
-    let ticket = shared.service.admit(&target, &head.method)?;
+    let ticket = match shared.service.admit(&target, &head.method) {
+        Ok(ticket) => ticket,
+        Err(fault) => {
+            exchange.refused(target, &fault);
+            return Err(fault);
+        }
+    };
     exchange.admitted(target, ticket.release());
     let deadline = ticket.deadline();
 

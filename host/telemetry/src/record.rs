@@ -10,9 +10,9 @@ use crate::metrics::{End, Telemetry};
 /// What became of one request.
 #[derive(Debug)]
 pub struct Record<'a> {
-    /// The function that it reached; none for a request that was admitted to no function.
+    /// The function that it reached, even if it was refused there; none for a request that reached no function.
     pub function: Option<(&'a TenantId, &'a FunctionName)>,
-    /// The release that answered.
+    /// The release that admitted it.
     pub release: Option<ReleaseNumber>,
     /// How it was called: `function`, `oip`, or `other` for what is no invocation.
     pub form: &'static str,
