@@ -62,7 +62,7 @@ fn build_makes_a_component_that_serves() {
 fn build_says_what_is_wrong() {
     let shop = Workshop::new();
     fails(&run(&["build", shop.path().to_str().expect("text")]), &["Cargo.toml"]);
-    fails(&run(&["build", "host/domain"]), &["cdylib"]);
+    fails(&run(&["build", "/nowhere"]), &["/nowhere"]);
 }
 
 #[test]

@@ -5,22 +5,23 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 /// Longer than anything a test waits for: a test that hangs fails here.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The project's root.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let app = Path::new(env!("CARGO_MANIFEST_DIR"));
     app.ancestors().nth(2).expect("the crate lies two folders below the root").to_owned()
 }
 
 /// An example's folder, set up and built.
-pub fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let folder = root().join("examples").join(name);
     for file in ["model.onnx", "plugin.wasm"] {
         let file = folder.join(file);
@@ -30,21 +31,21 @@ pub fn example(name: &str) -> PathBuf {
 }
 
 /// A folder for one test, with helpers to fill it.
-pub struct Workshop {
+pub(crate) struct Workshop {
     folder: TempDir,
 }
 
 impl Workshop {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { folder: TempDir::new().expect("a temporary folder") }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
     /// Writes a file, making its folder.
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("makes the folder");
         std::fs::write(&path, content).expect("writes the file");
@@ -52,7 +53,7 @@ impl Workshop {
     }
 
     /// A function folder with the digits model, a `function.toml` of this text, and a plugin if one is given.
-    pub fn function(&self, name: &str, manifest: &str, plugin: Option<&[u8]>) -> PathBuf {
+    pub(crate) fn function(&self, name: &str, manifest: &str, plugin: Option<&[u8]>) -> PathBuf {
         let manifest = self.write(&format!("{name}/function.toml"), manifest);
         let model = root().join("examples/digits/model.onnx");
         std::fs::copy(model, self.path().join(name).join("model.onnx")).expect("the digits model is there");
@@ -64,21 +65,21 @@ impl Workshop {
 }
 
 /// The binary, with nothing of the developer's environment that changes what it does.
-pub fn sandmill() -> Command {
+pub(crate) fn sandmill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandmill"));
     command.current_dir(root()).stdin(Stdio::null()).env("RUST_BACKTRACE", "1");
     command
 }
 
 /// Runs the binary to its end.
-pub fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     sandmill().args(arguments).output().expect("the binary runs")
 }
 
 /// A running server. Dropping it kills it.
-pub struct Server {
-    pub address: SocketAddr,
-    pub control: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) control: SocketAddr,
     child: Child,
     log: PathBuf,
     _output: BufReader<ChildStdout>,
@@ -87,12 +88,12 @@ pub struct Server {
 
 impl Server {
     /// Serves these function folders with default settings.
-    pub fn start(functions: &[PathBuf]) -> Self {
+    pub(crate) fn start(functions: &[PathBuf]) -> Self {
         Self::configured("", functions)
     }
 
     /// Serves these function folders with this configuration, and waits until it is ready.
-    pub fn configured(config: &str, functions: &[PathBuf]) -> Self {
+    pub(crate) fn configured(config: &str, functions: &[PathBuf]) -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         let config_path = folder.path().join("sandmill.toml");
         std::fs::write(&config_path, config).expect("writes the configuration");
@@ -120,44 +121,44 @@ impl Server {
     }
 
     /// A connection to the functions' port.
-    pub fn connect(&self) -> TcpStream {
+    pub(crate) fn connect(&self) -> TcpStream {
         connect(self.address)
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.call("GET", path, &[], b"")
     }
 
-    pub fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: impl AsRef<[u8]>) -> Answer {
         self.call("POST", path, &[], body.as_ref())
     }
 
-    pub fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         exchange(self.address, method, path, headers, body)
     }
 
     /// A metric's value; none if there is no such line.
-    pub fn metric(&self, line: &str) -> Option<f64> {
+    pub(crate) fn metric(&self, line: &str) -> Option<f64> {
         let text = exchange(self.control, "GET", "/metrics", &[], b"").text();
         text.lines().find_map(|found| found.strip_prefix(line)?.trim().parse().ok())
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("reads the log")
     }
 
     /// Sends SIGTERM.
-    pub fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
         assert!(sent.success());
     }
 
     /// Waits for the end.
-    pub fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("waits") {
@@ -169,10 +170,9 @@ impl Server {
     }
 
     /// Nothing in the log looks like a crash.
-    pub fn assert_whole(&mut self) {
-        assert!(self.child.try_wait().expect("waits").is_none(), "the server is gone: {}", self.log());
+    fn check_log(&self) {
         let log = self.log();
-        for sign in ["panicked", "stack backtrace", "RUST_BACKTRACE"] {
+        for sign in ["panicked", "a bug in sandmill", "stack backtrace", "RUST_BACKTRACE"] {
             assert!(!log.contains(sign), "the log has `{sign}`:\n{log}");
         }
     }
@@ -182,11 +182,36 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _gone = self.child.kill();
         let _reaped = self.child.wait();
+        if !std::thread::panicking() {
+            self.check_log();
+        }
+    }
+}
+
+/// A server that tests share as long as one of them holds it: a static would outlive the tests, and its process too.
+pub(crate) struct Shared<T> {
+    start: fn() -> T,
+    running: Mutex<Weak<T>>,
+}
+
+impl<T> Shared<T> {
+    pub(crate) const fn new(start: fn() -> T) -> Self {
+        Self { start, running: Mutex::new(Weak::new()) }
+    }
+
+    /// The one that runs, or a new one.
+    pub(crate) fn get(&self) -> Arc<T> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.upgrade().unwrap_or_else(|| {
+            let started = Arc::new((self.start)());
+            *running = Arc::downgrade(&started);
+            started
+        })
     }
 }
 
 /// A connection that gives up after [`PATIENCE`].
-pub fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).expect("connects");
     stream.set_read_timeout(Some(PATIENCE)).expect("sets the time-out");
     stream.set_write_timeout(Some(PATIENCE)).expect("sets the time-out");
@@ -195,34 +220,34 @@ pub fn connect(address: SocketAddr) -> TcpStream {
 
 /// What a server answered.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).expect("text")
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("no JSON ({error}): {self:?}"))
     }
 
     /// The error that every refusal carries.
-    pub fn error(&self) -> String {
+    pub(crate) fn error(&self) -> String {
         let json = self.json();
         json["error"].as_str().unwrap_or_else(|| panic!("no error: {json}")).to_owned()
     }
 }
 
 /// One request on a connection of its own.
-pub fn exchange(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+pub(crate) fn exchange(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let mut stream = connect(address);
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
     if !body.is_empty() || method == "POST" {
@@ -238,7 +263,7 @@ pub fn exchange(address: SocketAddr, method: &str, path: &str, headers: &[(&str,
 }
 
 /// Reads one answer that is framed by `content-length`.
-pub fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
+pub(crate) fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -258,7 +283,7 @@ pub fn read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
 }
 
 /// Waits until the condition holds.
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < PATIENCE, "it did not happen: {what}");

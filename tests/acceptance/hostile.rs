@@ -4,10 +4,9 @@
 mod guest;
 
 use std::path::PathBuf;
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Server, Workshop, example};
+use crate::harness::{Server, Shared, Workshop, example};
 
 const MANIFEST: &str = r#"
 [model]
@@ -31,7 +30,7 @@ struct Street {
     _shop: Workshop,
 }
 
-static STREET: LazyLock<Street> = LazyLock::new(|| {
+static STREET: Shared<Street> = Shared::new(|| {
     let shop = Workshop::new();
     let functions = [
         example("digits"),
@@ -53,15 +52,18 @@ fn digits_is_well(server: &Server) {
 }
 
 fn fails(name: &str, status: u16, code: &str) -> String {
-    let answer = STREET.server.post(&format!("/fn/{name}"), b"hello");
+    let street = STREET.get();
+    let answer = street.server.post(&format!("/fn/{name}"), b"hello");
     assert_eq!(answer.status, status, "{name}: {answer:?}");
     assert_eq!(answer.json()["code"], code, "{name}");
-    digits_is_well(&STREET.server);
+    digits_is_well(&street.server);
     answer.error()
 }
 
 #[test]
 fn a_plugin_that_loops_for_ever_ends_at_its_time() {
+    let street = STREET.get();
+    digits_is_well(&street.server);
     let start = Instant::now();
     let said = fails("loops", 504, "deadline_exceeded");
     let took = start.elapsed();
@@ -71,7 +73,8 @@ fn a_plugin_that_loops_for_ever_ends_at_its_time() {
 /// Twice as many loops as there are threads: the neighbour is served while every one of them still runs.
 #[test]
 fn loops_on_every_thread_do_not_stop_the_neighbour() {
-    let server = &STREET.server;
+    let street = STREET.get();
+    let server = &street.server;
     let line = r#"sandmill_requests_in_flight{function="loops",tenant="default"}"#;
     let loops = 2 * std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
@@ -88,12 +91,14 @@ fn loops_on_every_thread_do_not_stop_the_neighbour() {
 
 #[test]
 fn a_plugin_that_takes_all_memory_is_told_its_limit() {
+    let _street = STREET.get();
     let said = fails("hogs", 500, "plugin_failed");
     assert!(said.contains("memory"), "{said}");
 }
 
 #[test]
 fn a_plugin_that_traps_fails_alone() {
+    let _street = STREET.get();
     let said = fails("traps", 500, "plugin_failed");
     assert!(said.contains("trap"), "{said}");
     fails("overflows", 500, "plugin_failed");
@@ -101,19 +106,22 @@ fn a_plugin_that_traps_fails_alone() {
 
 #[test]
 fn a_plugin_that_returns_nonsense_fails_alone() {
+    let _street = STREET.get();
     fails("lies", 500, "plugin_failed");
 }
 
 #[test]
 fn a_plugin_whose_tensors_do_not_fit_is_told_which() {
+    let _street = STREET.get();
     let said = fails("misfits", 500, "plugin_failed");
     assert!(said.contains("`x`") && said.contains("`X`"), "{said}");
 }
 
 #[test]
 fn memory_comes_back() {
+    let street = STREET.get();
     let resident = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", STREET.server.pid())).expect("reads");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", street.server.pid())).expect("reads");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line").to_owned();
         line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number")
     };

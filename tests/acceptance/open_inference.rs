@@ -1,12 +1,10 @@
 //! The bare model behind a function, over the Open Inference Protocol: JSON, binary tensors, metadata, health.
 
-use std::sync::LazyLock;
-
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server, example};
+use crate::harness::{Answer, Server, Shared, example};
 
-static SERVER: LazyLock<Server> = LazyLock::new(|| Server::start(&[example("digits")]));
+static SERVER: Shared<Server> = Shared::new(|| Server::start(&[example("digits")]));
 
 const INFER: &str = "/v2/models/digits/infer";
 
@@ -28,29 +26,31 @@ fn check_digits(outputs: &Value) {
 
 #[test]
 fn json_in_and_out() {
+    let server = SERVER.get();
     let body = json!({"id": "7", "inputs": [{"name": "X", "shape": [1, 64], "datatype": "FP32", "data": pixels()}]});
-    let answer = SERVER.post(INFER, body.to_string());
+    let answer = server.post(INFER, body.to_string());
     assert_eq!(answer.status, 200, "{answer:?}");
     let json = answer.json();
     assert_eq!((&json["model_name"], &json["model_version"], &json["id"]), (&json!("digits"), &json!("1"), &json!("7")));
     check_digits(&json);
-    let versioned = SERVER.post("/v2/models/digits/versions/1/infer", body.to_string());
+    let versioned = server.post("/v2/models/digits/versions/1/infer", body.to_string());
     assert_eq!(versioned.status, 200, "{versioned:?}");
 }
 
 #[test]
 fn nested_json_is_the_same() {
+    let server = SERVER.get();
     let body = json!({"inputs": [{"name": "X", "shape": [1, 64], "datatype": "FP32", "data": [pixels()]}]});
-    check_digits(&SERVER.post(INFER, body.to_string()).json());
+    check_digits(&server.post(INFER, body.to_string()).json());
 }
 
 /// JSON and then the input's bytes; gives the answer's JSON and its binary tail.
-fn binary(outputs: &Value) -> (Answer, Value, Vec<u8>) {
+fn binary(server: &Server, outputs: &Value) -> (Answer, Value, Vec<u8>) {
     let bytes: Vec<u8> = pixels().iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
     let input = json!({"name": "X", "shape": [1, 64], "datatype": "FP32", "parameters": {"binary_data_size": bytes.len()}});
     let head = json!({"inputs": [input], "outputs": outputs}).to_string();
     let length = head.len().to_string();
-    let answer = SERVER.call("POST", INFER, &[("inference-header-content-length", &length)], &[head.as_bytes(), &bytes].concat());
+    let answer = server.call("POST", INFER, &[("inference-header-content-length", &length)], &[head.as_bytes(), &bytes].concat());
     assert_eq!(answer.status, 200, "{answer:?}");
     let split =
         answer.header("inference-header-content-length").map_or(answer.body.len(), |length| length.parse().expect("a length"));
@@ -61,7 +61,8 @@ fn binary(outputs: &Value) -> (Answer, Value, Vec<u8>) {
 
 #[test]
 fn binary_tensors_in_and_out() {
-    let (answer, json, tail) = binary(&json!([{"name": "probabilities", "parameters": {"binary_data": true}}]));
+    let server = SERVER.get();
+    let (answer, json, tail) = binary(&server, &json!([{"name": "probabilities", "parameters": {"binary_data": true}}]));
     assert_eq!(answer.header("content-type"), Some("application/octet-stream"));
     assert_eq!(json["outputs"][0]["parameters"]["binary_data_size"], 40);
     let third = f32::from_le_bytes(tail[8..12].try_into().expect("four bytes"));
@@ -70,17 +71,19 @@ fn binary_tensors_in_and_out() {
 
 #[test]
 fn binary_in_and_json_out() {
-    let (_, json, tail) = binary(&json!([{"name": "label"}, {"name": "probabilities"}]));
+    let server = SERVER.get();
+    let (_, json, tail) = binary(&server, &json!([{"name": "label"}, {"name": "probabilities"}]));
     check_digits(&json);
     assert!(tail.is_empty());
 }
 
 #[test]
 fn metadata_and_health() {
-    let server = SERVER.get("/v2").json();
-    assert_eq!(server["name"], "sandmill");
-    assert_eq!(server["extensions"], json!(["binary_tensor_data"]));
-    let model = SERVER.get("/v2/models/digits").json();
+    let server = SERVER.get();
+    let metadata = server.get("/v2").json();
+    assert_eq!(metadata["name"], "sandmill");
+    assert_eq!(metadata["extensions"], json!(["binary_tensor_data"]));
+    let model = server.get("/v2/models/digits").json();
     assert_eq!(model["name"], "digits");
     assert_eq!(model["versions"], json!(["1"]));
     assert_eq!(model["inputs"], json!([{"name": "X", "datatype": "FP32", "shape": [-1, 64]}]));
@@ -91,7 +94,7 @@ fn metadata_and_health() {
         ("/v2/models/digits/ready", json!({"name": "digits", "ready": true})),
         ("/v2/models/digits/versions/1/ready", json!({"name": "digits", "ready": true})),
     ] {
-        let answer = SERVER.get(path);
+        let answer = server.get(path);
         assert_eq!((answer.status, answer.json()), (200, expected), "{path}");
     }
 }

@@ -23,7 +23,7 @@ pub(crate) fn run(options: &InvokeOptions) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let timeout = Duration::from_secs(options.timeout);
     let (status, body) = runtime
-        .block_on(tokio::time::timeout(timeout, send(request)))
+        .block_on(async { tokio::time::timeout(timeout, send(request)).await })
         .with_context(|| format!("no answer from {} within {} s (--timeout)", options.server, options.timeout))?
         .with_context(|| format!("cannot call {}; is the server running? (--server URL)", options.server))?;
     if !status.is_success() {

@@ -20,7 +20,11 @@ pub(crate) fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map_or_else(|| "somewhere".to_owned(), ToString::to_string);
         let message = panic.payload_as_str().unwrap_or("no message");
-        tracing::error!(place, message, "a bug in sandmill, please report it");
+        if tracing::dispatcher::has_been_set() {
+            tracing::error!(place, message, "a bug in sandmill, please report it");
+        } else {
+            eprintln!("error: a bug in sandmill, please report it: {message} ({place})");
+        }
     }));
 }
 

@@ -97,7 +97,8 @@ impl Exchange {
     /// It was admitted.
     pub(crate) fn admitted(&mut self, target: Target, release: ReleaseNumber) {
         let in_flight = self.telemetry.as_ref().map(|telemetry| telemetry.enter(&target.tenant, &target.function));
-        self.reached = Some(Reached { tenant: target.tenant, function: target.function, release: Some(release), _in_flight: in_flight });
+        self.reached =
+            Some(Reached { tenant: target.tenant, function: target.function, release: Some(release), _in_flight: in_flight });
     }
 
     /// It was refused before its body, by a function that there is unless the fault says otherwise: a name that a caller

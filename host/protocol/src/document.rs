@@ -145,14 +145,24 @@ impl<'j, 's> Reader<'j, 's, '_> {
     }
 
     fn input(&mut self, earlier: &[Input<'s>]) -> Result<Input<'s>, Refusal> {
+        let start = self.jiter.current_index();
         let mut draft = Draft::default();
         let mut key = self.jiter.next_object()?;
         while let Some(name) = key {
             match name {
                 "name" => put(&mut draft.spec, "name", self.spec(earlier)?)?,
-                "datatype" => put(&mut draft.dtype, "datatype", self.dtype()?)?,
-                "shape" => put(&mut draft.shape, "shape", self.shape()?)?,
-                "parameters" => put(&mut draft.parameters, "parameters", self.optional(Self::parameters)?)?,
+                "datatype" => {
+                    let dtype = self.dtype();
+                    put(&mut draft.dtype, "datatype", self.naming(dtype, start)?)?;
+                }
+                "shape" => {
+                    let shape = self.shape();
+                    put(&mut draft.shape, "shape", self.naming(shape, start)?)?;
+                }
+                "parameters" => {
+                    let parameters = self.optional(Self::parameters);
+                    put(&mut draft.parameters, "parameters", self.naming(parameters, start)?)?;
+                }
                 "data" => {
                     let data = self.data(&draft)?;
                     put(&mut draft.data, "data", data)?;
@@ -162,6 +172,27 @@ impl<'j, 's> Reader<'j, 's, '_> {
             key = self.jiter.next_key()?;
         }
         self.complete(draft, earlier.len())
+    }
+
+    /// A refusal of the input that begins at `start` says which tensor it is about, wherever among its members the name is.
+    fn naming<T>(&self, member: Result<T, Refusal>, start: usize) -> Result<T, Refusal> {
+        member.map_err(|refusal| match self.name_of(start) {
+            Some(name) => refusal.of_tensor(&name),
+            None => refusal,
+        })
+    }
+
+    fn name_of(&self, start: usize) -> Option<String> {
+        let mut ahead = Jiter::new(self.json.get(start..)?).with_allow_inf_nan();
+        let mut key = ahead.next_object().ok()?;
+        while let Some(name) = key {
+            if name == "name" {
+                return ahead.next_str().ok().map(excerpt);
+            }
+            ahead.next_skip().ok()?;
+            key = ahead.next_key().ok()?;
+        }
+        None
     }
 
     fn spec(&mut self, earlier: &[Input<'_>]) -> Result<&'s TensorSpec, Refusal> {

@@ -7,6 +7,14 @@ use sandmill_domain::{Code, Fault, Mismatch};
 #[derive(Debug)]
 pub(crate) struct Refusal(Fault);
 
+impl Refusal {
+    /// The same, saying which tensor it is about.
+    pub(crate) fn of_tensor(mut self, name: &str) -> Self {
+        self.0.message = format!("tensor `{name}`: {}", self.0.message);
+        self
+    }
+}
+
 /// The caller's mistake, in words for the caller.
 pub(crate) fn invalid(message: impl Into<String>) -> Refusal {
     Refusal(Fault::new(Code::InvalidInput, message))
