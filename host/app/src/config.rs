@@ -168,8 +168,8 @@ impl Config {
 
     pub(crate) fn sandbox_options(&self) -> SandboxOptions {
         let table = &self.sandbox;
-        let mut options = SandboxOptions::default();
-        options.cache = table.cache.clone().or_else(default_cache).filter(|folder| !folder.as_os_str().is_empty());
+        let cache = table.cache.clone().or_else(default_cache).filter(|folder| !folder.as_os_str().is_empty());
+        let mut options = SandboxOptions { cache, ..SandboxOptions::default() };
         set(&mut options.cache_bytes_max, table.cache_bytes_max.map(|size| size.get() as u64));
         set(&mut options.instances_max, table.instances_max.map(small));
         set(&mut options.memory_bytes_max, table.memory_bytes_max.map(ByteSize::get));
