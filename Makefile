@@ -45,6 +45,7 @@ build: tools
 
 components:
 	@set -e; for name in $(FUNCTIONS); do $(SANDMILL) build plugins/$$name -o examples/$$name/plugin.wasm; done
+	@$(SANDMILL) build bench/loops -o bench/loops/plugin.wasm
 
 setup: tools
 	@$(PYTHON) examples/fetch.py
@@ -65,4 +66,4 @@ tools:
 
 clean:
 	$(CARGO) clean
-	rm -rf .sandmill $(FUNCTIONS:%=examples/%/plugin.wasm) examples/file-type/model.onnx examples/angle/model.onnx
+	rm -rf .sandmill $(FUNCTIONS:%=examples/%/plugin.wasm) bench/loops/plugin.wasm examples/file-type/model.onnx examples/angle/model.onnx

@@ -9,3 +9,4 @@ mod harness;
 mod hostile;
 mod open_inference;
 mod startup;
+mod wasi;
