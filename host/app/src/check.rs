@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use sandmill_catalog::FunctionSpec;
-use sandmill_domain::{Axis, TensorSpec};
 
 use crate::cli::CheckOptions;
 use crate::config::Config;
@@ -35,8 +34,8 @@ fn describe(spec: &FunctionSpec, deployed: &Deployed) -> String {
     if let (Some(model), Some(times)) = (deployed.release.model(), &deployed.times) {
         line(format_args!("model: loaded in {:.1?}, warm in {:.1?}", times.load, times.warm_up));
         let signature = &model.info().signature;
-        signature.inputs.iter().for_each(|spec| line(format_args!("  takes {}", describe_tensor(spec))));
-        signature.outputs.iter().for_each(|spec| line(format_args!("  gives {}", describe_tensor(spec))));
+        signature.inputs.iter().for_each(|spec| line(format_args!("  takes {spec}")));
+        signature.outputs.iter().for_each(|spec| line(format_args!("  gives {spec}")));
     }
     for (side, plugin) in [("preprocess", &deployed.release.plugins().pre), ("postprocess", &deployed.release.plugins().post)] {
         line(format_args!("{side}: {}", if plugin.is_some() { "by the plugin" } else { "by the Open Inference Protocol" }));
@@ -46,16 +45,4 @@ fn describe(spec: &FunctionSpec, deployed: &Deployed) -> String {
         None => line(format_args!("sample: none; with a [sample] the whole path is checked before it serves")),
     }
     text
-}
-
-fn describe_tensor(spec: &TensorSpec) -> String {
-    let axes: Vec<String> = spec
-        .shape
-        .iter()
-        .map(|axis| match axis {
-            Axis::Fixed(size) => size.to_string(),
-            Axis::Dynamic { symbol, max } => format!("{}≤{max}", symbol.as_deref().unwrap_or("?")),
-        })
-        .collect();
-    format!("`{}` {} [{}]", spec.name, spec.dtype, axes.join(", "))
 }

@@ -2,6 +2,7 @@
 //! they run before anything is decoded into memory.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use thiserror::Error;
 
@@ -188,16 +189,25 @@ impl TensorSpec {
     }
 
     fn describe_shape(&self) -> String {
-        let axes: Vec<String> = self
-            .shape
-            .iter()
-            .map(|axis| match axis {
-                Axis::Fixed(size) => size.to_string(),
-                Axis::Dynamic { symbol: Some(symbol), max } => format!("{symbol}≤{max}"),
-                Axis::Dynamic { symbol: None, max } => format!("?≤{max}"),
-            })
-            .collect();
+        let axes: Vec<String> = self.shape.iter().map(ToString::to_string).collect();
         format!("[{}]", axes.join(", "))
+    }
+}
+
+/// `64`, or `batch≤32`, or `?≤1024` without a symbol.
+impl fmt::Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(size) => size.fmt(f),
+            Self::Dynamic { symbol, max } => write!(f, "{}≤{max}", symbol.as_deref().unwrap_or("?")),
+        }
+    }
+}
+
+/// `` `X` FP32 [batch≤32, 64] ``
+impl fmt::Display for TensorSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` {} {}", self.name, self.dtype, self.describe_shape())
     }
 }
 
