@@ -15,8 +15,8 @@ use crate::serve::{read_functions, start_deployer};
 /// Checks every function of the folder; the first that cannot be made is the failure.
 pub(crate) fn run(options: &CheckOptions) -> Result<()> {
     let config = Config::read(options.config.as_deref())?;
-    sandmill_telemetry::start_logs("warn", config.log.format.into())?;
-    let specs = read_functions(&[PathBuf::from(&options.dir)])?;
+    let _logs = sandmill_telemetry::start_logs("warn", config.log.format.into())?;
+    let specs = read_functions(&[PathBuf::from(&options.dir)], &config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let deployer = start_deployer(&config, runtime.handle().clone())?;
     for spec in &specs {
@@ -32,13 +32,18 @@ fn describe(spec: &FunctionSpec, deployed: &Deployed) -> String {
         let _infallible = write!(text, "\n  {args}");
     };
     if let (Some(model), Some(times)) = (deployed.release.model(), &deployed.times) {
-        line(format_args!("model: loaded in {:.1?}, warm in {:.1?}", times.load, times.warm_up));
+        line(format_args!("model: loaded in {:.1?}, warm in {:.1?}, then {:.1?} a run", times.load, times.warm_up, times.run));
         let signature = &model.info().signature;
         signature.inputs.iter().for_each(|spec| line(format_args!("  takes {spec}")));
         signature.outputs.iter().for_each(|spec| line(format_args!("  gives {spec}")));
     }
     for (side, plugin) in [("preprocess", &deployed.release.plugins().pre), ("postprocess", &deployed.release.plugins().post)] {
-        line(format_args!("{side}: {}", if plugin.is_some() { "by the plugin" } else { "by the Open Inference Protocol" }));
+        let by = match (plugin, deployed.release.model()) {
+            (Some(_), _) => "by the plugin",
+            (None, Some(_)) => "by the Open Inference Protocol",
+            (None, None) => "none, the plugin answers at once",
+        };
+        line(format_args!("{side}: {by}"));
     }
     match &deployed.sample {
         Some(sample) => line(format_args!("sample: {} with {} bytes after {:.1?}", sample.status, sample.bytes, sample.took)),

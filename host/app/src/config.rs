@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use sandmill_catalog::{ByteSize, Count, ReadError, read_document};
+use sandmill_catalog::{ByteSize, Count, FileLimits, ReadError, read_document};
 use sandmill_edge::{EdgeLimits, EdgeOptions};
-use sandmill_engine::EngineOptions;
+use sandmill_engine::{EngineOptions, ModelOptions};
 use sandmill_sandbox::SandboxOptions;
 use sandmill_telemetry::LogFormat;
 use serde::Deserialize;
@@ -32,6 +32,7 @@ pub(crate) struct Config {
     control: SocketAddr,
     expose_without_keys: bool,
     pub(crate) functions: Vec<PathBuf>,
+    functions_max: Option<Number>,
     pub(crate) threads: Option<Count<1, 1024>>,
     pub(crate) log: Log,
     pub(crate) engine: Engine,
@@ -46,6 +47,7 @@ impl Default for Config {
             control: SocketAddr::from(([127, 0, 0, 1], 8081)),
             expose_without_keys: false,
             functions: Vec::new(),
+            functions_max: None,
             threads: None,
             log: Log::default(),
             engine: Engine::default(),
@@ -90,6 +92,12 @@ pub(crate) struct Engine {
     pub(crate) library: Option<PathBuf>,
     buffer_bytes_max: Option<Size>,
     buffer_idle_bytes_max: Option<Size>,
+    model_bytes_max: Option<Size>,
+    queue_bytes_max: Option<Size>,
+    output_bytes_max: Option<Size>,
+    load_timeout_ms: Option<Millis>,
+    warm_up_timeout_ms: Option<Millis>,
+    warm_up_runs: Option<Count<1, 1000>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -144,15 +152,40 @@ impl Config {
         set(&mut self.listen, options.listen);
         set(&mut self.control, options.control);
         self.functions.extend(options.functions.iter().cloned());
-        for (key, address) in [("listen", self.listen), ("control", self.control)] {
-            if !address.ip().is_loopback() && !self.expose_without_keys {
-                bail!(
-                    "`{key}` is {address}, which others can reach, and there are no keys yet: \
-                     use a loopback address such as 127.0.0.1, or set `expose_without_keys = true` in the configuration"
-                );
-            }
+        let exposed: Vec<String> = [("listen", self.listen), ("control", self.control)]
+            .into_iter()
+            .filter(|(_, address)| !address.ip().is_loopback() && !self.expose_without_keys)
+            .map(|(key, address)| format!("`{key}` is {address}"))
+            .collect();
+        if !exposed.is_empty() {
+            bail!(
+                "{}, which others can reach, and there are no keys yet: use a loopback address such as 127.0.0.1, \
+                 or set `expose_without_keys = true` in the configuration",
+                exposed.join(" and ")
+            );
         }
         Ok(self)
+    }
+
+    /// What a function folder may hold.
+    pub(crate) fn file_limits(&self) -> FileLimits {
+        let mut limits = FileLimits::default();
+        set(&mut limits.functions_max, self.functions_max.map(Count::get));
+        set(&mut limits.model_bytes_max, self.engine.model_bytes_max.map(|size| size.get() as u64));
+        set(&mut limits.component_bytes_max, self.sandbox.component_bytes_max.map(|size| size.get() as u64));
+        limits
+    }
+
+    /// How models are run, where their function does not say.
+    pub(crate) fn model_options(&self) -> ModelOptions {
+        let table = &self.engine;
+        let mut options = ModelOptions::default();
+        set(&mut options.queue_bytes_max, table.queue_bytes_max.map(ByteSize::get));
+        set(&mut options.output_bytes_max, table.output_bytes_max.map(ByteSize::get));
+        set(&mut options.load_timeout, table.load_timeout_ms.map(Count::as_millis));
+        set(&mut options.warm_up_timeout, table.warm_up_timeout_ms.map(Count::as_millis));
+        set(&mut options.warm_up_runs, table.warm_up_runs.map(Count::get));
+        options
     }
 
     pub(crate) fn edge_options(&self) -> EdgeOptions {
@@ -235,6 +268,8 @@ mod tests {
         assert_eq!(shown.edge_options(), real.edge_options());
         assert_eq!(shown.sandbox_options(), real.sandbox_options());
         assert_eq!(format!("{:?}", shown.engine_options()), format!("{:?}", real.engine_options()));
+        assert_eq!(format!("{:?}", shown.model_options()), format!("{:?}", real.model_options()));
+        assert_eq!(format!("{:?}", shown.file_limits()), format!("{:?}", real.file_limits()));
         assert_eq!(format!("{:?}", shown.log), format!("{:?}", real.log));
         let debug = format!("{shown:?}");
         let mut left_out: Vec<&str> = debug.split(": None").filter_map(|text| text.rsplit([' ', '{']).next()).collect();

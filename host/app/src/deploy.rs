@@ -20,6 +20,10 @@ pub(crate) struct Deployer {
     pub(crate) sandbox: Sandbox,
     /// Where sample requests run.
     pub(crate) runtime: Handle,
+    /// How models are run, where their function does not say.
+    pub(crate) model_options: ModelOptions,
+    /// The largest body that the host as a whole can hold.
+    pub(crate) body_bytes_max: usize,
 }
 
 /// A release, and what was seen while it was made.
@@ -45,9 +49,14 @@ impl Deployer {
     }
 
     fn make(&self, spec: &FunctionSpec) -> Result<Deployed> {
+        self.check_limits(&spec.limits)?;
         let model = spec.model.as_ref().map(|model| self.load_model(model)).transpose()?;
         let times = model.as_ref().map(OnnxModel::load_times);
-        let info = model.as_ref().map(|model| Arc::new(model.info().clone()));
+        let info = model.as_ref().map(|model| Arc::clone(model.info()));
+        let plugins = self.load_plugins(spec, info.as_ref())?;
+        if model.is_none() && plugins.pre.is_none() {
+            bail!("it has no model, and its plugin does not export `preprocess`: nothing could answer a request");
+        }
         let release = Release::new(ReleaseParts {
             tenant: TenantId::local(),
             function: spec.name.clone(),
@@ -55,15 +64,27 @@ impl Deployer {
             methods: spec.methods.clone(),
             limits: spec.limits.clone(),
             model: model.map(|model| Arc::new(model) as Arc<dyn Model>),
-            plugins: self.load_plugins(spec, info.as_ref())?,
+            plugins,
         });
         let sample = spec.sample.as_ref().map(|sample| self.rehearse(&release, sample)).transpose()?;
         Ok(Deployed { release, times, sample })
     }
 
+    /// A body that could never be held would be refused for ever, as if it were for now.
+    fn check_limits(&self, limits: &FunctionLimits) -> Result<()> {
+        if limits.body_bytes_max > self.body_bytes_max {
+            bail!(
+                "its body_bytes_max is {} bytes, but the host holds {} at most (buffered_bytes_max): lower one or raise the other",
+                limits.body_bytes_max,
+                self.body_bytes_max
+            );
+        }
+        Ok(())
+    }
+
     fn load_model(&self, model: &ModelSpec) -> Result<OnnxModel> {
         let source = ModelSource { name: "model".to_owned(), bytes: model.file.bytes.clone() };
-        let defaults = ModelOptions::default();
+        let defaults = self.model_options.clone();
         let options = ModelOptions {
             threads: model.threads.unwrap_or(defaults.threads),
             queue_max: model.queue_max,

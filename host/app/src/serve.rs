@@ -24,21 +24,28 @@ use crate::report::say;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// For threads to end after all requests have: they have nothing to do any more, or nothing that anybody waits for.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
+
 /// Serves until a signal says to stop.
 pub(crate) fn run(options: &ServeOptions) -> Result<()> {
     let config = Config::read(options.config.as_deref())?.overridden(options)?;
-    sandmill_telemetry::start_logs(&config.log.filter, config.log.format.into())?;
+    let _logs = sandmill_telemetry::start_logs(&config.log.filter, config.log.format.into())?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.threads {
         runtime.worker_threads(threads.get());
     }
     let runtime = runtime.thread_name("request").enable_all().build().context("cannot start the threads that carry requests")?;
-    runtime.block_on(serve(&config))
+    let served = runtime.block_on(serve(&config));
+    // A model that is still being loaded is not waited for.
+    runtime.shutdown_timeout(SHUTDOWN_TIME);
+    served
 }
 
 async fn serve(config: &Config) -> Result<()> {
     let started = Instant::now();
-    let specs = read_functions(&config.functions)?;
+    let specs = read_functions(&config.functions, config)?;
+    let announcement = Announcement::of(&specs);
     let deployer = start_deployer(config, Handle::current())?;
     let telemetry = Arc::new(Telemetry::new(VERSION, deployer.engine.version())?);
     let pipeline = Arc::new(Pipeline::default());
@@ -51,18 +58,20 @@ async fn serve(config: &Config) -> Result<()> {
     let serving = tokio::spawn(edge.serve(stopped(stop.subscribe())));
     let loading = tokio::task::spawn_blocking({
         let telemetry = Arc::clone(&telemetry);
-        move || load(&deployer, &specs, &telemetry).map(|releases| (deployer, specs, releases))
+        move || load(&deployer, specs, &telemetry).map(|releases| (deployer, releases))
     });
-    let (_deployer, specs, releases) = tokio::select! {
-        loaded = loading => loaded.context("loading the functions was cut off")??,
-        () = stopped(stop.subscribe()) => bail!("stopped before the functions were loaded"),
+    let loaded = tokio::select! {
+        loaded = loading => Some(loaded.context("loading the functions was cut off")??),
+        () = stopped(stop.subscribe()) => None,
     };
-    pipeline.publish(releases);
-    pipeline.set_ready(true);
-    telemetry.set_ready(true);
-    announce(&specs, &addresses, started.elapsed());
-    // With them goes the content of every file that was read.
-    drop(specs);
+    // The engine and the sandbox live as long as what they have loaded.
+    let _deployer = loaded.map(|(deployer, releases)| {
+        pipeline.publish(releases);
+        pipeline.set_ready(true);
+        telemetry.set_ready(true);
+        announcement.say(&addresses, started.elapsed());
+        deployer
+    });
 
     let drained = serving.await.context("serving was cut off")?;
     if !drained.clean {
@@ -72,11 +81,11 @@ async fn serve(config: &Config) -> Result<()> {
 }
 
 /// Reads every function folder; all errors of all folders at once.
-pub(crate) fn read_functions(folders: &[PathBuf]) -> Result<Vec<FunctionSpec>> {
+pub(crate) fn read_functions(folders: &[PathBuf], config: &Config) -> Result<Vec<FunctionSpec>> {
     if folders.is_empty() {
         bail!("nothing to serve: name a function folder with --function DIR, or in the configuration's `functions`");
     }
-    sandmill_catalog::read_functions(folders, &sandmill_catalog::FileLimits::default()).map_err(|errors| {
+    sandmill_catalog::read_functions(folders, &config.file_limits()).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         anyhow!("{}", lines.join("\n"))
     })
@@ -87,13 +96,15 @@ pub(crate) fn start_deployer(config: &Config, runtime: Handle) -> Result<Deploye
     let library = sandmill_engine::Runtime::find(config.engine.library.as_deref())?;
     let engine = Engine::start(&library, config.engine_options())?;
     let sandbox = Sandbox::start(config.sandbox_options())?;
-    Ok(Deployer { engine, sandbox, runtime })
+    let body_bytes_max = config.edge_options().limits.buffered_bytes_max;
+    Ok(Deployer { engine, sandbox, runtime, model_options: config.model_options(), body_bytes_max })
 }
 
-fn load(deployer: &Deployer, specs: &[FunctionSpec], telemetry: &Telemetry) -> Result<Vec<Release>> {
+/// One after the other: what a function's files hold goes when it is loaded.
+fn load(deployer: &Deployer, specs: Vec<FunctionSpec>, telemetry: &Telemetry) -> Result<Vec<Release>> {
     let mut releases = Vec::with_capacity(specs.len());
     for spec in specs {
-        let deployed = deployer.deploy(spec)?;
+        let deployed = deployer.deploy(&spec)?;
         if let Some(times) = &deployed.times {
             telemetry.loaded(&TenantId::local(), &spec.name, times.load, times.warm_up);
         }
@@ -103,14 +114,27 @@ fn load(deployer: &Deployer, specs: &[FunctionSpec], telemetry: &Telemetry) -> R
     Ok(releases)
 }
 
-fn announce(specs: &[FunctionSpec], addresses: &Addresses, took: Duration) {
-    let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-    say(&format!("ready after {:.2} s: {}", took.as_secs_f64(), names.join(", ")));
-    let sample = specs.iter().find_map(|spec| Some((&spec.name, spec.sample.as_ref()?.file.as_ref()?)));
-    if let Some((name, file)) = sample {
-        let here = std::env::current_dir().unwrap_or_default();
-        let file = file.strip_prefix(here).unwrap_or(file).display();
-        say(&format!("try: curl --data-binary @{file} http://{}/fn/{name}", addresses.listen));
+/// What is said when all functions are warm.
+struct Announcement {
+    names: String,
+    /// The first function with a sample, and the sample's file.
+    sample: Option<(String, PathBuf)>,
+}
+
+impl Announcement {
+    fn of(specs: &[FunctionSpec]) -> Self {
+        let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let sample = specs.iter().find_map(|spec| Some((spec.name.to_string(), spec.sample.as_ref()?.file.clone()?)));
+        Self { names: names.join(", "), sample }
+    }
+
+    fn say(&self, addresses: &Addresses, took: Duration) {
+        say(&format!("ready after {:.2} s: {}", took.as_secs_f64(), self.names));
+        if let Some((name, file)) = &self.sample {
+            let here = std::env::current_dir().unwrap_or_default();
+            let file = file.strip_prefix(here).unwrap_or(file).display();
+            say(&format!("try: curl --data-binary @{file} http://{}/fn/{name}", addresses.listen));
+        }
     }
 }
 

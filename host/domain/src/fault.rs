@@ -75,11 +75,6 @@ impl Code {
             _ => Blame::Caller,
         }
     }
-
-    /// Whether the same request may succeed later.
-    pub const fn is_transient(self) -> bool {
-        matches!(self, Self::TooManyRequests | Self::Overloaded | Self::NotReady | Self::DeadlineExceeded | Self::SlowRequest)
-    }
 }
 
 /// Whose fault it is.

@@ -19,7 +19,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A loaded and warmed model. Implemented by the engine.
 pub trait Model: Send + Sync {
     /// What it takes and gives.
-    fn info(&self) -> &ModelInfo;
+    fn info(&self) -> &Arc<ModelInfo>;
 
     /// Where tensors for it are decoded.
     fn lender(&self) -> &dyn Lender;
@@ -158,11 +158,11 @@ pub trait Ticket: Send {
 pub struct Outcome {
     /// The answer.
     pub result: Result<Reply, Fault>,
-    /// The stages that ran to their end.
+    /// The stages that ran.
     pub stages: Stages,
 }
 
-/// How long each stage of a call took; none for a stage that did not run.
+/// How long each stage of a call took, also one that failed; none for a stage that did not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stages {
     /// The plugin's preprocessing, its fresh instance included; or the decoding of the protocol's tensors.

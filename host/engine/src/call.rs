@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ort::session::RunOptions;
 use sandmill_domain::ports::Inference;
-use sandmill_domain::{Advice, Blame, Code, Deadline, Fault, Tensor};
+use sandmill_domain::{Blame, Code, Deadline, Fault, Tensor};
 use tokio::sync::oneshot;
 
 use crate::lock;
@@ -146,12 +146,13 @@ impl Drop for Bytes {
 
 /// The queue takes no more.
 pub(crate) fn full() -> Fault {
-    let fault = Fault::new(Code::Overloaded, "the model's queue is full");
-    fault.advising(Advice::RetryAfter(Duration::from_secs(1)))
+    Fault::new(Code::Overloaded, "the model's queue is full")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::test_support;
 

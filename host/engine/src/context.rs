@@ -136,7 +136,7 @@ mod tests {
     use std::sync::mpsc;
 
     use bytes::Bytes;
-    use sandmill_domain::{Advice, Blame, Dtype};
+    use sandmill_domain::{Blame, Dtype};
 
     use super::*;
     use crate::test_support;
@@ -188,7 +188,6 @@ mod tests {
         answers.extend([submit().unwrap(), submit().unwrap()]);
         let fault = submit().err().unwrap();
         assert_eq!((fault.code, fault.blame), (Code::Overloaded, Blame::Host));
-        assert_eq!(fault.advice, Some(Advice::RetryAfter(Duration::from_secs(1))));
         (0..3).for_each(|_| gated.end.send(()).unwrap());
         for answer in answers {
             assert_eq!(answer.wait().await.unwrap().outputs, tensor("x", 1));

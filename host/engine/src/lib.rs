@@ -112,7 +112,7 @@ impl Engine {
         let warm_up = WarmUp { contexts: &contexts, signature: &loaded.info.signature, lender: &*self.pool, deadline };
         let run = warm_up.run(options.warm_up_runs).map_err(|fault| LoadError::WarmUp(Box::new(fault)))?;
         let times = LoadTimes { load: loaded.took, warm_up: begun.elapsed(), run };
-        Ok(OnnxModel { info: loaded.info, times, pool: Arc::clone(&self.pool), contexts })
+        Ok(OnnxModel { info: Arc::new(loaded.info), times, pool: Arc::clone(&self.pool), contexts })
     }
 
     fn start_contexts(&self, session: RawSession, options: &ModelOptions) -> io::Result<Contexts> {
@@ -127,7 +127,7 @@ impl Engine {
 /// A loaded and warmed ONNX model. Dropping it joins its threads: at once, unless a run that nobody waits for any more is inside
 /// a long kernel; it waits 5 seconds for that one at most.
 pub struct OnnxModel {
-    info: ModelInfo,
+    info: Arc<ModelInfo>,
     times: LoadTimes,
     pool: Arc<Pool>,
     contexts: Contexts,
@@ -141,7 +141,7 @@ impl OnnxModel {
 }
 
 impl Model for OnnxModel {
-    fn info(&self) -> &ModelInfo {
+    fn info(&self) -> &Arc<ModelInfo> {
         &self.info
     }
 

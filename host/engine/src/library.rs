@@ -85,7 +85,14 @@ fn newest_in(folder: &Path) -> Option<PathBuf> {
         let name = path.file_name().and_then(|name| name.to_str());
         name.is_some_and(|name| name.starts_with("libonnxruntime.so")) && path.is_file()
     };
-    fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(is_library).max()
+    let files = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(is_library);
+    files.max_by_key(|path| (version(path), path.clone()))
+}
+
+/// The numbers in a file's name: 1.100 is newer than 1.31, though not as a text.
+fn version(path: &Path) -> Vec<u64> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.split(|letter: char| !letter.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
 /// What the process has loaded; neither can be undone.
@@ -173,9 +180,10 @@ mod tests {
 
     #[test]
     fn of_several_the_newest_is_taken_and_nothing_else() {
-        let folder = folder_with(&["libonnxruntime.so.1.31.1", "libonnxruntime.so.1.32.0", "libonnxruntime_providers_shared.so"]);
+        let folder =
+            folder_with(&["libonnxruntime.so.1.31.1", "libonnxruntime.so.1.132.0", "libonnxruntime_providers_shared.so"]);
         fs::create_dir(folder.path().join("libonnxruntime.so.9")).unwrap();
-        assert_eq!(newest_in(folder.path()).unwrap(), folder.path().join("libonnxruntime.so.1.32.0"));
+        assert_eq!(newest_in(folder.path()).unwrap(), folder.path().join("libonnxruntime.so.1.132.0"));
     }
 
     #[test]

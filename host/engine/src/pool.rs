@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use sandmill_domain::ports::Home;
-use sandmill_domain::{Advice, Buffer, Code, Fault, Lender};
+use sandmill_domain::{Buffer, Code, Fault, Lender};
 
 use crate::lock;
 
@@ -63,8 +62,7 @@ fn class(bytes: usize) -> Option<usize> {
 }
 
 fn exhausted() -> Fault {
-    let fault = Fault::new(Code::Overloaded, "the host has no memory left for tensors");
-    fault.advising(Advice::RetryAfter(Duration::from_secs(1)))
+    Fault::new(Code::Overloaded, "the host has no memory left for tensors")
 }
 
 impl Shelves {
@@ -120,7 +118,6 @@ mod tests {
         assert_eq!(counts(&pool), (1024, 0));
         let fault = pool.lend(1).unwrap_err();
         assert_eq!(fault.code, Code::Overloaded);
-        assert_eq!(fault.advice, Some(Advice::RetryAfter(Duration::from_secs(1))));
         assert_eq!(pool.lend(0).unwrap().capacity(), 0);
         drop((first, second));
         assert_eq!(pool.lend(1024).unwrap().capacity(), 1024);

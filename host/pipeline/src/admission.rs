@@ -1,7 +1,7 @@
 //! Whether a request may come in, decided from its head alone; and the ticket that it then holds.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::Method;
 use sandmill_domain::ports::{BoxFuture, Form, Outcome, Ticket};
@@ -10,9 +10,6 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::call;
 use crate::release::Release;
-
-/// What a refused caller is told to wait: longer than most requests take, short enough for a retry loop.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The right to one call of one release.
 pub(crate) struct Admission {
@@ -70,5 +67,5 @@ fn check_method(release: &Release, form: Form, method: &Method) -> Result<(), Fa
 fn full(release: &Release) -> Fault {
     let bound = release.parts.limits.concurrency_max;
     let message = format!("function `{}` has {bound} requests under way, its limit (concurrency_max)", release.function());
-    Fault::new(Code::TooManyRequests, message).advising(Advice::RetryAfter(RETRY_AFTER))
+    Fault::new(Code::TooManyRequests, message)
 }

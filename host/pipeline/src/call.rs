@@ -8,6 +8,9 @@ use sandmill_protocol::{Wanted, decode, encode};
 
 use crate::release::Release;
 
+/// Half a millisecond's worth of JSON.
+const COMPUTED_INLINE_BYTES_MAX: usize = 64 << 10;
+
 /// Runs the request to its end. Dropping the future ends the plugin's or the model's run.
 pub(crate) async fn run(release: &Release, form: Form, request: Request, deadline: Deadline) -> Outcome {
     let mut stages = Stages::default();
@@ -92,7 +95,8 @@ impl<'a> Call<'a> {
 
     fn decode(&self, request: Request) -> Result<Work<'a>, Fault> {
         let model = self.model()?;
-        let decoded = decode(&request.head.headers, &request.body, model.info(), model.lender())?;
+        let decoded =
+            computing(request.body.len(), || decode(&request.head.headers, &request.body, model.info(), model.lender()))?;
         let finish = match self.post {
             Some(post) => Finish::Plugin(post, request.head),
             None => Finish::Encode(decoded.wanted),
@@ -109,7 +113,8 @@ impl<'a> Call<'a> {
     }
 
     fn encode(&self, wanted: &Wanted, outputs: &[Tensor]) -> Result<Reply, Fault> {
-        encode(wanted, self.release.function().as_str(), self.release.parts.number, outputs)
+        let bytes = outputs.iter().map(|output| output.data.len()).sum();
+        computing(bytes, || encode(wanted, self.release.function().as_str(), self.release.parts.number, outputs))
     }
 
     fn model(&self) -> Result<&dyn Model, Fault> {
@@ -117,6 +122,12 @@ impl<'a> Call<'a> {
             Fault::new(Code::PluginFailed, "the plugin made tensors, but the function has no model to run them on")
         })
     }
+}
+
+/// Does work that takes time in proportion to `bytes`: JSON at some 100 MB/s. Much of it would hold up the other requests of
+/// this thread, so they are moved to another first; a little costs less than that.
+fn computing<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes > COMPUTED_INLINE_BYTES_MAX { tokio::task::block_in_place(work) } else { work() }
 }
 
 /// Awaits a stage and notes how long it took, whether it ended well or not.

@@ -79,7 +79,7 @@ impl Service for Pipeline {
             return Err(Fault::new(Code::NotFound, format!("function `{}` has no model", target.function)));
         };
         let number = release.parts.number;
-        let model = Arc::new(model.info().clone());
-        Ok(Description { release: number, releases: vec![number], model, ready: true })
+        let model = Arc::clone(model.info());
+        Ok(Description { release: number, releases: vec![number], model, ready: self.is_ready() })
     }
 }

@@ -68,7 +68,7 @@ impl Release {
         &self.parts.function
     }
 
-    /// Its model's signature, if it has a model.
+    /// Its model, if it has one.
     pub fn model(&self) -> Option<&Arc<dyn Model>> {
         self.parts.model.as_ref()
     }

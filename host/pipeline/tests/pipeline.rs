@@ -15,7 +15,7 @@ use sandmill_pipeline::{Pipeline, Plugins, Release, ReleaseParts};
 
 /// Gives its input back as its output, and counts its runs.
 struct Echo {
-    info: ModelInfo,
+    info: Arc<ModelInfo>,
     runs: AtomicUsize,
 }
 
@@ -27,7 +27,8 @@ impl Echo {
             shape: vec![Axis::Dynamic { symbol: None, max: 8 }],
         };
         let signature = Signature { inputs: vec![spec("in")], outputs: vec![spec("out")] };
-        Arc::new(Self { info: ModelInfo { name: "echo".to_owned(), signature, metadata: vec![] }, runs: AtomicUsize::new(0) })
+        let info = Arc::new(ModelInfo { name: "echo".to_owned(), signature, metadata: vec![] });
+        Arc::new(Self { info, runs: AtomicUsize::new(0) })
     }
 }
 
@@ -38,7 +39,7 @@ impl Lender for Echo {
 }
 
 impl Model for Echo {
-    fn info(&self) -> &ModelInfo {
+    fn info(&self) -> &Arc<ModelInfo> {
         &self.info
     }
 
@@ -146,7 +147,7 @@ fn refusal(pipeline: &Pipeline, target: &Target, method: &Method) -> Fault {
     pipeline.admit(target, method).map(|_ticket| ()).expect_err("a refusal")
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn one_component_on_both_sides_is_one_instance() {
     let plugin = Arc::new(Through::new());
     let side = || Some(Arc::clone(&plugin) as Arc<dyn Plugin>);
@@ -157,7 +158,7 @@ async fn one_component_on_both_sides_is_one_instance() {
     assert_eq!(outcome.stages.inference, Some(Duration::from_millis(1)));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn two_components_are_two_instances() {
     let side = || Some(Arc::new(Through::new()) as Arc<dyn Plugin>);
     let pipeline = pipeline(Some(Echo::new()), Plugins { pre: side(), post: side() });
@@ -165,7 +166,7 @@ async fn two_components_are_two_instances() {
     assert_eq!(outcome.result.expect("a reply").body, &b"abc/p\x01"[..]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_answer_at_once_runs_neither_model_nor_postprocess() {
     let model = Echo::new();
     let plugin: Arc<dyn Plugin> = Arc::new(Through { at_once: true, ..Through::new() });
@@ -176,7 +177,7 @@ async fn an_answer_at_once_runs_neither_model_nor_postprocess() {
     assert_eq!((outcome.stages.inference, outcome.stages.postprocess), (None, None));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn tensors_of_a_plugin_that_do_not_fit_are_its_fault() {
     let model = Echo::new();
     let plugin: Arc<dyn Plugin> = Arc::new(Through { tensor: "wrong", ..Through::new() });
@@ -187,7 +188,7 @@ async fn tensors_of_a_plugin_that_do_not_fit_are_its_fault() {
     assert_eq!(model.runs.load(Ordering::Relaxed), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_missing_side_speaks_the_protocol() {
     let pre: Arc<dyn Plugin> = Arc::new(Through { post: false, ..Through::new() });
     let outcome = call(&pipeline(Some(Echo::new()), Plugins { pre: Some(pre), post: None }), Form::Function, b"\x07").await;
@@ -200,7 +201,7 @@ async fn a_missing_side_speaks_the_protocol() {
     assert_eq!(outcome.result.expect("a reply").body, &b"A/p\x01"[..]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_protocol_passes_the_plugins_by() {
     let plugin = Arc::new(Through::new());
     let side = || Some(Arc::clone(&plugin) as Arc<dyn Plugin>);
@@ -211,7 +212,7 @@ async fn the_protocol_passes_the_plugins_by() {
     assert_eq!(plugin.opened.load(Ordering::Relaxed), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_function_without_a_model_is_no_model() {
     let plugin: Arc<dyn Plugin> = Arc::new(Through::new());
     let pipeline = pipeline(None, Plugins { pre: Some(plugin), post: None });
@@ -221,14 +222,14 @@ async fn a_function_without_a_model_is_no_model() {
     assert_eq!(fault.code, Code::PluginFailed);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn permits_are_bounded_and_come_back() {
     let pipeline = pipeline(Some(Echo::new()), Plugins::default());
     let admit = || pipeline.admit(&target(Form::Function), &Method::POST);
     let held = (admit().expect("one"), admit().expect("two"));
     let fault = refusal(&pipeline, &target(Form::Function), &Method::POST);
     assert_eq!(fault.code, Code::TooManyRequests);
-    assert!(fault.advice.is_some() && fault.message.contains("concurrency_max"), "{fault:?}");
+    assert!(fault.message.contains("concurrency_max"), "{fault:?}");
     drop(held);
     assert!(admit().is_ok());
 }

@@ -167,7 +167,11 @@ impl Cache {
         for (_, name, size) in files {
             bytes = bytes.saturating_add(size);
             if bytes > self.bytes_max {
-                rustix::fs::unlinkat(&self.folder, &name, AtFlags::empty())?;
+                match rustix::fs::unlinkat(&self.folder, &name, AtFlags::empty()) {
+                    // Another process on this folder was quicker.
+                    Ok(()) | Err(rustix::io::Errno::NOENT) => (),
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         Ok(())

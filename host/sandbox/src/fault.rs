@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandmill_domain::{Advice, Blame, Code, Fault};
+use sandmill_domain::{Blame, Code, Fault};
 use thiserror::Error;
 use wasmtime::{PoolConcurrencyLimitError, Trap};
 
@@ -26,17 +26,13 @@ pub(crate) enum Forbidden {
     Exit(&'static str),
 }
 
-/// When to come back to a host that has no instance free: requests are short.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
 /// The fault for a guest that could not be instantiated or called.
 pub(crate) fn from_error(error: wasmtime::Error, state: &State) -> Fault {
     if let Some(halt) = error.downcast_ref::<Halt>() {
         return Fault::new(Code::DeadlineExceeded, halt.to_string()).blaming(Blame::Plugin).because(error);
     }
     if error.is::<PoolConcurrencyLimitError>() {
-        let advice = Advice::RetryAfter(RETRY_AFTER);
-        return Fault::new(Code::Overloaded, "no plugin instance is free").advising(advice).because(error);
+        return Fault::new(Code::Overloaded, "no plugin instance is free").because(error);
     }
     Fault::new(Code::PluginFailed, describe(&error, state)).because(error)
 }

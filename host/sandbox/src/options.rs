@@ -33,7 +33,7 @@ pub struct SandboxOptions {
 impl Default for SandboxOptions {
     fn default() -> Self {
         Self {
-            instances_max: 256,
+            instances_max: 1024,
             memory_bytes_max: 256 << 20,
             component_bytes_max: 64 << 20,
             stack_bytes_max: 512 << 10,

@@ -54,7 +54,7 @@ impl State {
     pub(crate) fn on_tick(&self) -> wasmtime::Result<UpdateDeadline> {
         self.check_time(Instant::now())?;
         // To the kernel a spinning guest's thread is as good as any: without this, others on its core wait for the end of
-        // its slice, some 3 ms.
+        // its slice, some 3 ms. It counts as running time, like every moment in which the kernel runs another.
         std::thread::yield_now();
         // Tokio's own yield, and not wasmtime's, which only wakes itself: a worker with nothing but spinning guests would
         // look at its sockets every 61st time.

@@ -6,6 +6,6 @@ mod logs;
 mod metrics;
 mod record;
 
-pub use logs::{LogError, LogFormat, start_logs};
+pub use logs::{LogError, LogFormat, Logs, start_logs};
 pub use metrics::{InFlight, MetricsError, Telemetry};
 pub use record::Record;
