@@ -58,7 +58,7 @@ setup-tests: setup
 tools:
 	@command -v $(PYTHON) >/dev/null || { echo "Python is missing; type: apt-get install python3 python3-pip python3-venv" >&2; exit 1; }
 	@command -v cc >/dev/null || { echo "a linker is missing; type: apt-get install build-essential" >&2; exit 1; }
-	@command -v $(CARGO) >/dev/null || { echo "cargo is missing; install rustup: see https://rustup.rs, or type: apt-get install rustup" >&2; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing; install rustup: see https://rustup.rs" >&2; exit 1; }
 	@missing=; libraries=$$(rustc --print sysroot)/lib/rustlib; \
 	for target in $(WASM_TARGETS); do [ -d $$libraries/$$target ] || missing="$$missing $$target"; done; \
 	[ -z "$$missing" ] || command -v rustup >/dev/null || { echo "rustup is missing, so install the Rust targets yourself:$$missing" >&2; exit 1; }; \

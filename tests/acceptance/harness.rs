@@ -5,9 +5,11 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -68,6 +70,7 @@ impl Workshop {
 pub(crate) fn sandmill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandmill"));
     command.current_dir(root()).stdin(Stdio::null()).env("RUST_BACKTRACE", "1");
+    command.env_remove("ORT_DYLIB_PATH").env("XDG_CACHE_HOME", root().join("target/test-cache"));
     command
 }
 
@@ -80,9 +83,8 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) control: SocketAddr,
-    child: Child,
+    process: Process,
     log: PathBuf,
-    _output: BufReader<ChildStdout>,
     _folder: TempDir,
 }
 
@@ -94,6 +96,19 @@ impl Server {
 
     /// Serves these function folders with this configuration, and waits until it is ready.
     pub(crate) fn configured(config: &str, functions: &[PathBuf]) -> Self {
+        let (server, lines) = Self::spawn(config, functions);
+        let said = next_line(&lines);
+        assert!(said.starts_with("ready"), "the server did not become ready: {said}\n{}", server.log());
+        server
+    }
+
+    /// Serves these function folders with default settings, and waits only until it says where it listens.
+    pub(crate) fn loading(functions: &[PathBuf]) -> Self {
+        Self::spawn("", functions).0
+    }
+
+    /// A server that listens, and what it will say next.
+    fn spawn(config: &str, functions: &[PathBuf]) -> (Self, Receiver<String>) {
         let folder = TempDir::new().expect("a temporary folder");
         let config_path = folder.path().join("sandmill.toml");
         std::fs::write(&config_path, config).expect("writes the configuration");
@@ -104,20 +119,13 @@ impl Server {
             command.arg("--function").arg(function);
         }
         command.stdout(Stdio::piped()).stderr(File::create(&log).expect("creates the log"));
-        let mut child = command.spawn().expect("the binary starts");
-        let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut addresses = String::new();
-        output.read_line(&mut addresses).expect("reads the addresses");
-        let mut ready = String::new();
-        output.read_line(&mut ready).expect("reads the ready line");
-        if !ready.starts_with("ready") {
-            let _gone = child.wait();
-            panic!("the server did not become ready: {addresses}{ready}\n{}", std::fs::read_to_string(&log).unwrap_or_default());
-        }
-        let mut found =
-            addresses.split_whitespace().filter_map(|word| word.trim_matches(['(', ')', ',']).strip_prefix("http://"));
-        let mut next = || found.next().and_then(|address| address.parse().ok()).expect("the first line names both addresses");
-        Self { address: next(), control: next(), child, log, _output: output, _folder: folder }
+        let mut process = Process(command.spawn().expect("the binary starts"));
+        let lines = read_lines(process.0.stdout.take().expect("a pipe"));
+        let said = next_line(&lines);
+        let Some((address, control)) = addresses(&said) else {
+            panic!("the server does not say where it listens: {said}\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+        };
+        (Self { address, control, process, log, _folder: folder }, lines)
     }
 
     /// A connection to the functions' port.
@@ -144,24 +152,39 @@ impl Server {
     }
 
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.0.id()
     }
 
+    /// What was logged so far; all of it once the server has ended.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).expect("reads the log")
     }
 
+    /// The access lines of a log that is JSON.
+    pub(crate) fn access_lines(&self) -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("no JSON ({error}): {line}"));
+        self.log().lines().map(parse).filter(|line: &Value| line["target"] == "access").collect()
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill runs");
-        assert!(sent.success());
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends SIGINT, as Ctrl-C does.
+    pub(crate) fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process.0), signal).expect("the server still runs");
     }
 
     /// Waits for the end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().expect("waits") {
+            if let Some(status) = self.process.0.try_wait().expect("waits") {
                 return status;
             }
             assert!(start.elapsed() < PATIENCE, "the server does not end");
@@ -180,12 +203,44 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _reaped = self.child.wait();
         if !std::thread::panicking() {
             self.check_log();
         }
     }
+}
+
+/// A process that is killed when it is dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// The lines of a pipe as they come: a thread reads them, so that whoever waits can give up.
+fn read_lines(pipe: ChildStdout) -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            // When nobody waits any more the pipe must still not fill.
+            let _unheard = sender.send(line);
+        }
+    });
+    lines
+}
+
+/// Empty if none comes.
+fn next_line(lines: &Receiver<String>) -> String {
+    lines.recv_timeout(PATIENCE).unwrap_or_default()
+}
+
+/// The functions' and the control address of the first line that a server says.
+fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let mut found = line.split_whitespace().filter_map(|word| word.trim_matches(['(', ')', ',']).strip_prefix("http://"));
+    let mut next = || found.next()?.parse().ok();
+    Some((next()?, next()?))
 }
 
 /// A server that tests share as long as one of them holds it: a static would outlive the tests, and its process too.

@@ -5,8 +5,12 @@ mod clients;
 mod command_line;
 mod drain;
 mod functions;
+#[path = "../../host/sandbox/tests/guest/mod.rs"]
+mod guest;
 mod harness;
 mod hostile;
+mod loading;
 mod open_inference;
+mod records;
 mod startup;
 mod wasi;

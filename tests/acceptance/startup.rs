@@ -134,3 +134,14 @@ fn nothing_to_serve() {
     let mut command = sandmill();
     fails(command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]), &["--function"]);
 }
+
+#[test]
+fn a_function_that_could_never_answer() {
+    let shop = Workshop::new();
+    let greedy = shop.function("greedy", "[model]\npath = \"model.onnx\"\n[limits]\nbody_bytes_max = \"1GiB\"\n", None);
+    fails(&mut serve(&greedy), &["greedy", "body_bytes_max", "buffered_bytes_max"]);
+    let text = crate::hostile::guest::postprocess("(call $reply (i32.const 200) (i32.const 0) (i32.const 0))");
+    let plugin = crate::hostile::guest::component("postprocessor", &text);
+    let mute = shop.function("mute", "[plugin]\npath = \"plugin.wasm\"\n", Some(&plugin));
+    fails(&mut serve(&mute), &["mute", "preprocess"]);
+}

@@ -51,10 +51,10 @@ async fn serve(config: &Config) -> Result<()> {
     let pipeline = Arc::new(Pipeline::default());
     let service = Arc::clone(&pipeline) as Arc<dyn Service>;
     let edge = Edge::bind(config.edge_options(), service, Arc::clone(&telemetry), VERSION)?;
+    let stop = stop_on_signals(Arc::clone(&pipeline), Arc::clone(&telemetry))?;
     let addresses = edge.addresses();
     say(&format!("sandmill {VERSION} on http://{} (metrics and health on http://{})", addresses.listen, addresses.control));
 
-    let stop = stop_on_signals(Arc::clone(&pipeline), Arc::clone(&telemetry))?;
     let serving = tokio::spawn(edge.serve(stopped(stop.subscribe())));
     let loading = tokio::task::spawn_blocking({
         let telemetry = Arc::clone(&telemetry);

@@ -19,9 +19,9 @@ pub(crate) enum Cause {
     Write,
 }
 
-/// A piece of an answer that was handed to the connection.
+/// A chunk of an answer's body that was handed to the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Piece(u64);
+pub(crate) struct ChunkId(u64);
 
 /// The state of one connection, shared by its socket, its requests and its answers.
 #[derive(Debug)]
@@ -78,18 +78,18 @@ impl Activity {
         state.idle_since = Instant::now();
     }
 
-    /// A piece of an answer is to be written.
-    pub(crate) fn hand_out(&self) -> Piece {
+    /// A chunk of an answer is to be written.
+    pub(crate) fn hand_out(&self) -> ChunkId {
         let mut state = self.lock();
-        let piece = Piece(state.pieces_ever);
-        state.pieces_ever += 1;
-        state.pieces.push((piece, Instant::now()));
-        piece
+        let chunk = ChunkId(state.chunks_ever);
+        state.chunks_ever += 1;
+        state.chunks.push((chunk, Instant::now()));
+        chunk
     }
 
-    /// The piece is written, or dropped.
-    pub(crate) fn settle(&self, piece: Piece) {
-        self.lock().pieces.retain(|(other, _)| *other != piece);
+    /// The chunk is written, or dropped.
+    pub(crate) fn settle(&self, chunk: ChunkId) {
+        self.lock().chunks.retain(|(other, _)| *other != chunk);
     }
 
     /// The socket takes no more bytes, or does so again.
@@ -137,9 +137,9 @@ struct Bounds {
 struct State {
     /// Requests from their complete head to the last byte of their answer.
     requests: usize,
-    /// Pieces that are not written yet, the oldest first.
-    pieces: Vec<(Piece, Instant)>,
-    pieces_ever: u64,
+    /// Chunks that are not written yet, the oldest first.
+    chunks: Vec<(ChunkId, Instant)>,
+    chunks_ever: u64,
     blocked_since: Option<Instant>,
     head_since: Option<Instant>,
     idle_since: Instant,
@@ -158,8 +158,8 @@ impl State {
     fn new(now: Instant) -> Self {
         Self {
             requests: 0,
-            pieces: Vec::new(),
-            pieces_ever: 0,
+            chunks: Vec::new(),
+            chunks_ever: 0,
             blocked_since: None,
             head_since: None,
             idle_since: now,
@@ -171,7 +171,7 @@ impl State {
 
     /// Whether time is up; or when to look again, which is early enough for anything that may begin meanwhile.
     fn verdict(&self, bounds: &Bounds, now: Instant) -> Verdict {
-        let writing = self.pieces.first().map(|(_, since)| *since).into_iter().chain(self.blocked_since);
+        let writing = self.chunks.first().map(|(_, since)| *since).into_iter().chain(self.blocked_since);
         let ends = writing.map(|since| (since + bounds.write, Cause::Write)).chain(self.quiet(bounds));
         let shortest = bounds.head.min(bounds.idle).min(bounds.write);
         let news = now + if self.closing_since.is_some() { shortest.min(bounds.last) } else { shortest };
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_piece_has_its_own_time_to_be_written() {
+    async fn each_chunk_has_its_own_time_to_be_written() {
         let activity = activity();
         activity.enter();
         let first = activity.hand_out();

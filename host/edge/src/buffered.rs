@@ -1,4 +1,4 @@
-//! How many bytes of request bodies the host holds in all. Counts only; knows no sockets.
+//! How many bytes of bodies, of requests and of answers, the host holds in all. Counts only; knows no sockets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ impl Buffered {
     }
 }
 
-/// One request's part; given back on drop.
+/// One exchange's part: its request's body, then its answer's; given back on drop.
 #[derive(Debug)]
 pub(crate) struct Share {
     of: Arc<Buffered>,
@@ -45,12 +45,24 @@ impl Share {
         Ok(())
     }
 
+    /// Is `bytes` from now on: what was held before is gone. Unchanged if that does not fit.
+    pub(crate) fn resize(&mut self, bytes: usize) -> Result<(), Fault> {
+        let held = self.bytes;
+        // What is held is part of what is used.
+        let taken = self.of.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| self.fits(used - held, bytes));
+        taken.map_err(|_full| self.full())?;
+        self.bytes = bytes;
+        Ok(())
+    }
+
     fn fits(&self, used: usize, bytes: usize) -> Option<usize> {
         used.checked_add(bytes).filter(|sum| *sum <= self.of.bytes_max)
     }
 
     fn full(&self) -> Fault {
-        let message = format!("the host holds all the request bodies it may: {} bytes (buffered_bytes_max)", self.of.bytes_max);
+        let bytes_max = self.of.bytes_max;
+        let message =
+            format!("the host holds all the bodies it may, of requests and answers: {bytes_max} bytes (buffered_bytes_max)");
         Fault::new(Code::Overloaded, message)
     }
 }
@@ -77,5 +89,21 @@ mod tests {
         drop(first);
         assert!(second.grow(7).is_ok());
         assert!(second.grow(usize::MAX).is_err());
+    }
+
+    #[test]
+    fn an_answer_takes_the_place_of_its_request() {
+        let buffered = Buffered::new(10);
+        let (mut first, mut second) = (buffered.share(), buffered.share());
+        assert!(first.grow(7).is_ok());
+        assert!(first.resize(10).is_ok());
+        assert!(first.resize(4).is_ok());
+        assert!(second.grow(6).is_ok());
+        assert_eq!(first.resize(5).map_err(|fault| fault.code), Err(Code::Overloaded));
+        assert!(second.resize(usize::MAX).is_err());
+        drop(first);
+        assert!(second.resize(10).is_ok());
+        drop(second);
+        assert!(buffered.share().grow(10).is_ok());
     }
 }

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
@@ -20,8 +20,9 @@ use crate::delivery::Delivery;
 use crate::io::{Dialect, Socket};
 use crate::linger::{self, Patience};
 use crate::options::EdgeLimits;
-use crate::request::{self, Surface};
+use crate::request::{self, Listener};
 use crate::shared::Shared;
+use crate::status;
 
 /// What hyper holds of one HTTP/1 connection, read or to be written. Its default of 400 KiB would be 400 MiB over 1024
 /// connections, outside the account of buffered bytes.
@@ -51,7 +52,7 @@ pub(crate) enum Phase {
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) surface: Surface,
+    pub(crate) listener: Listener,
     pub(crate) phase: watch::Receiver<Phase>,
 }
 
@@ -96,6 +97,9 @@ async fn serve_http1(socket: Socket, activity: &Arc<Activity>, mut context: Cont
             // A request that is being read or answered is not interrupted; its answer says `connection: close`.
             Turn::Drain => _ = activity.close_soon(),
             Turn::Ended(ended) => {
+                if let Err(error) = &ended {
+                    record_malformed(error, &context.shared);
+                }
                 note(ended);
                 break;
             }
@@ -132,10 +136,10 @@ fn service(
     activity: &Arc<Activity>,
     context: &Context,
 ) -> impl HttpService<Incoming, ResBody = Delivery, Error = Infallible, Future: Send + 'static> + use<> {
-    let (shared, surface, activity) = (Arc::clone(&context.shared), context.surface, Arc::clone(activity));
+    let (shared, listener, activity) = (Arc::clone(&context.shared), context.listener, Arc::clone(activity));
     service_fn(move |request: Request<Incoming>| {
         let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
-        async move { Ok(request::answer(&shared, surface, &activity, request).await) }
+        async move { Ok(request::answer(&shared, listener, &activity, request).await) }
     })
 }
 
@@ -171,8 +175,18 @@ async fn next_phase(phase: &mut watch::Receiver<Phase>) -> Phase {
 /// Tells a client whose head did not end in time, and closes.
 async fn refuse_slow(socket: Socket, shared: &Shared) {
     let fault = Fault::new(Code::SlowRequest, "the request's head took too long to arrive");
-    shared.record_refusal(&fault);
+    shared.record_refusal(&fault, status::status(fault.code));
     linger::refuse(socket, &fault, Patience::new(&shared.limits)).await;
+}
+
+/// Records a head that is none: hyper has answered it itself, without a body.
+fn record_malformed(error: &hyper::Error, shared: &Shared) {
+    if error.is_parse() {
+        let too_large = error.is_parse_too_large();
+        let status = if too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+        let fault = Fault::new(Code::InvalidInput, "the request's head is malformed or too large").because(error.to_string());
+        shared.record_refusal(&fault, status);
+    }
 }
 
 fn give_up(activity: &Activity, cause: Cause) {

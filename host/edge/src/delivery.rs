@@ -1,4 +1,4 @@
-//! An answer's body on its way out, in pieces that know when they are written: so a client that does not read is noticed,
+//! An answer's body on its way out, in chunks that know when they are written: so a client that does not read is noticed,
 //! and a request is recorded when its answer has left the process.
 
 use std::convert::Infallible;
@@ -9,11 +9,11 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::activity::Piece;
+use crate::activity::ChunkId;
 use crate::exchange::Exchange;
 
-/// What the connection is handed at once. Each piece has its own time to be written.
-const PIECE_BYTES_MAX: usize = 64 << 10;
+/// What the connection is handed at once. Each chunk has its own time to be written.
+const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// The body of an answer.
 pub(crate) struct Delivery {
@@ -28,17 +28,17 @@ impl Delivery {
 }
 
 impl Body for Delivery {
-    type Data = Parcel;
+    type Data = BodyChunk;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Parcel>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<BodyChunk>, Infallible>>> {
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
-        let length = self.rest.len().min(PIECE_BYTES_MAX);
+        let length = self.rest.len().min(CHUNK_BYTES_MAX);
         let bytes = self.rest.split_to(length);
-        let piece = self.exchange.activity().hand_out();
-        Poll::Ready(Some(Ok(Frame::data(Parcel { bytes, piece, exchange: Arc::clone(&self.exchange) }))))
+        let id = self.exchange.activity().hand_out();
+        Poll::Ready(Some(Ok(Frame::data(BodyChunk { bytes, id, exchange: Arc::clone(&self.exchange) }))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -50,14 +50,14 @@ impl Body for Delivery {
     }
 }
 
-/// A piece of an answer, kept by hyper until its bytes are with the kernel.
-pub(crate) struct Parcel {
+/// A chunk of an answer's body, kept by hyper until its bytes are with the kernel.
+pub(crate) struct BodyChunk {
     bytes: Bytes,
-    piece: Piece,
+    id: ChunkId,
     exchange: Arc<Exchange>,
 }
 
-impl Buf for Parcel {
+impl Buf for BodyChunk {
     fn remaining(&self) -> usize {
         self.bytes.len()
     }
@@ -72,8 +72,8 @@ impl Buf for Parcel {
     }
 }
 
-impl Drop for Parcel {
+impl Drop for BodyChunk {
     fn drop(&mut self) {
-        self.exchange.activity().settle(self.piece);
+        self.exchange.activity().settle(self.id);
     }
 }

@@ -6,27 +6,36 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Response, StatusCode, Version};
 use sandmill_domain::ports::{Form, Stages, Target};
 use sandmill_domain::{Code, Fault, FunctionName, ReleaseNumber, Reply, TenantId};
 use sandmill_telemetry::{InFlight, Record, Telemetry};
 
 use crate::activity::Activity;
+use crate::buffered::Share;
 use crate::delivery::Delivery;
 use crate::status;
 
-/// What frames a message or names the next hop is the edge's to say; a reply that brings it could break the connection's
-/// framing for the requests behind it.
-const FRAMING: [HeaderName; 6] = [
+/// What frames a message or speaks of one hop is the host's to say, and so is the date; a reply that brings it could break
+/// the connection's framing for the requests behind it. The only place where such headers are taken from a reply.
+const FRAMING: [HeaderName; 9] = [
     CONNECTION,
     CONTENT_LENGTH,
+    DATE,
+    TE,
+    TRAILER,
     TRANSFER_ENCODING,
     UPGRADE,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
+
+/// What is kept of a request's method and path for its record, in bytes: a client chooses both, and holds them in memory for
+/// as long as it does not read its answer.
+const METHOD_BYTES_MAX: usize = 16;
+const PATH_BYTES_MAX: usize = 1 << 10;
 
 /// What is known of one request so far.
 pub(crate) struct Exchange {
@@ -35,7 +44,7 @@ pub(crate) struct Exchange {
     telemetry: Option<Arc<Telemetry>>,
     started: Instant,
     method: Method,
-    uri: Uri,
+    path: Box<str>,
     version: Version,
     form: &'static str,
     reached: Option<Reached>,
@@ -43,6 +52,8 @@ pub(crate) struct Exchange {
     fault: Option<Fault>,
     received: u64,
     stages: Stages,
+    /// Of the host's buffered bytes, what its answer takes.
+    share: Option<Share>,
     to_send: u64,
     sent: AtomicU64,
 }
@@ -64,8 +75,8 @@ impl Exchange {
             activity: Arc::clone(activity),
             telemetry,
             started: Instant::now(),
-            method: head.method.clone(),
-            uri: head.uri.clone(),
+            method: shortened(&head.method),
+            path: beginning(head.uri.path()).into(),
             version: head.version,
             form: "other",
             reached: None,
@@ -73,6 +84,7 @@ impl Exchange {
             fault: None,
             received: 0,
             stages: Stages::default(),
+            share: None,
             to_send: 0,
             sent: AtomicU64::new(0),
         }
@@ -112,6 +124,11 @@ impl Exchange {
     /// Its stages took so long.
     pub(crate) fn passed(&mut self, stages: Stages) {
         self.stages = stages;
+    }
+
+    /// Its answer's share of the buffered bytes, given back when the answer is written or the connection has ended.
+    pub(crate) fn holds(&mut self, share: Share) {
+        self.share = Some(share);
     }
 
     /// So much of its body was read.
@@ -156,9 +173,10 @@ impl Exchange {
         response
     }
 
-    /// RFC 9110, sections 9.3.2, 15.3.5 and 15.4.5.
+    /// RFC 9110, sections 9.3.2, 15.3.5, 15.3.6 and 15.4.5.
     fn has_body(&self, status: StatusCode) -> bool {
-        self.method != Method::HEAD && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
+        self.method != Method::HEAD && !bodiless
     }
 
     fn record(&self, telemetry: &Telemetry) {
@@ -170,7 +188,7 @@ impl Exchange {
             release: self.reached.as_ref().and_then(|reached| reached.release),
             form: self.form,
             method: self.method.as_str(),
-            path: self.uri.path(),
+            path: &self.path,
             status: self.status.map(|status| status.as_u16()),
             fault: self.fault.as_ref().or(gone.as_ref()),
             duration: self.started.elapsed(),
@@ -184,8 +202,44 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.activity.leave();
+        // Whoever reads the record finds the bytes free.
+        drop(self.share.take());
         if let Some(telemetry) = &self.telemetry {
             self.record(telemetry);
+        }
+    }
+}
+
+fn shortened(method: &Method) -> Method {
+    let name = method.as_str().as_bytes();
+    // A part of a method's name is one, too.
+    if name.len() <= METHOD_BYTES_MAX {
+        method.clone()
+    } else {
+        Method::from_bytes(&name[..METHOD_BYTES_MAX]).unwrap_or_default()
+    }
+}
+
+fn beginning(path: &str) -> &str {
+    &path[..path.floor_char_boundary(PATH_BYTES_MAX)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_request_for_its_record_has_a_bound() {
+        for (given, kept) in
+            [(METHOD_BYTES_MAX, METHOD_BYTES_MAX), (METHOD_BYTES_MAX + 1, METHOD_BYTES_MAX), (30_000, METHOD_BYTES_MAX)]
+        {
+            let method = Method::from_bytes("M".repeat(given).as_bytes()).expect("a method");
+            assert_eq!(shortened(&method).as_str(), "M".repeat(kept));
+        }
+        assert_eq!(shortened(&Method::HEAD), Method::HEAD);
+        for (path, kept) in [("/a".to_owned(), 2), ("a".repeat(PATH_BYTES_MAX + 1), PATH_BYTES_MAX), ("ä€".repeat(500), 1022)]
+        {
+            assert_eq!(beginning(&path).len(), kept, "{path}");
         }
     }
 }

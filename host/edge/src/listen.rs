@@ -15,7 +15,8 @@ use tokio::time::sleep;
 
 use crate::connection::{self, Context};
 use crate::linger::{self, Patience};
-use crate::request::Surface;
+use crate::request::Listener;
+use crate::status;
 
 /// How long to wait for a file descriptor or memory when there is none for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -98,17 +99,19 @@ fn open(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 /// Gives accepted connections a permit and a task, or refuses them.
 ///
 /// At the bound a connection is told 503 and closed instead of left in the backlog: the client can go elsewhere at once.
-pub(crate) struct Porter {
+pub(crate) struct Acceptor {
     context: Context,
     connections_max: u32,
+    backlog: u32,
     permits: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
 }
 
-impl Porter {
+impl Acceptor {
     pub(crate) fn new(context: Context, connections_max: u32) -> Self {
         let permits = Arc::new(Semaphore::new(connections_max as usize));
-        Self { context, connections_max, permits, refusals: Arc::new(Semaphore::new(REFUSALS_MAX)) }
+        let backlog = context.shared.limits.backlog;
+        Self { context, connections_max, backlog, permits, refusals: Arc::new(Semaphore::new(REFUSALS_MAX)) }
     }
 
     /// Accepts until `stop`, and then what the backlog already holds.
@@ -120,13 +123,13 @@ impl Porter {
         }
         // The runtime may not have heard of the last connections yet: the kernel is asked itself.
         let Ok(listener) = listener.into_std() else { return };
-        while let Ok((stream, _peer)) = listener.accept() {
+        accept_queued(&listener, self.backlog, |stream| {
             if stream.set_nonblocking(true).is_ok()
                 && let Ok(stream) = TcpStream::from_std(stream)
             {
                 self.admit(stream);
             }
-        }
+        });
     }
 
     /// Waits until no connection is left.
@@ -163,7 +166,7 @@ impl Porter {
 
     fn serve(&self, stream: TcpStream, permit: OwnedSemaphorePermit) {
         let context = self.context.clone();
-        let counted = (context.surface == Surface::Functions).then(|| context.shared.telemetry.connect());
+        let counted = (context.listener == Listener::Functions).then(|| context.shared.telemetry.connect());
         tokio::spawn(async move {
             Box::pin(connection::serve(stream, context)).await;
             drop((counted, permit));
@@ -171,22 +174,35 @@ impl Porter {
     }
 
     fn full(&self) -> Fault {
-        let setting = match self.context.surface {
-            Surface::Functions => "connections_max",
-            Surface::Control => "control_connections_max",
+        let setting = match self.context.listener {
+            Listener::Functions => "connections_max",
+            Listener::Control => "control_connections_max",
         };
         Fault::new(Code::Overloaded, format!("the host has {} connections open, its limit ({setting})", self.connections_max))
     }
 
     fn refuse(&self, stream: TcpStream) {
         let fault = self.full();
-        self.context.shared.record_refusal(&fault);
+        self.context.shared.record_refusal(&fault, status::status(fault.code));
         let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
         let patience = Patience::new(&self.context.shared.limits);
         tokio::spawn(async move {
             linger::refuse(stream, &fault, patience).await;
             drop(permit);
         });
+    }
+}
+
+/// Accepts what a non-blocking `listener` holds, without waiting, and at most what a `backlog` can hold at once: whoever goes
+/// on connecting cannot keep it busy.
+fn accept_queued(listener: &std::net::TcpListener, backlog: u32, mut admit: impl FnMut(std::net::TcpStream)) {
+    // Linux holds one more than it is told.
+    for _ in 0..=backlog {
+        match listener.accept() {
+            Ok((stream, _peer)) => admit(stream),
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(_none_left) => return,
+        }
     }
 }
 
@@ -198,7 +214,23 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::{BindError, SocketAddr, accept_queued};
+
+    #[test]
+    fn the_last_look_at_the_backlog_has_a_bound() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        listener.set_nonblocking(true).expect("a socket");
+        let address = listener.local_addr().expect("bound");
+        let waiting: Vec<_> = (0..10).map(|_| TcpStream::connect(address).expect("room in the backlog")).collect();
+        for expected in [4, 4, 2, 0] {
+            let mut accepted = 0;
+            accept_queued(&listener, 3, |_stream| accepted += 1);
+            assert_eq!(accepted, expected);
+        }
+        drop(waiting);
+    }
 
     #[test]
     fn a_denied_port_says_what_it_needs() {

@@ -29,7 +29,8 @@ pub struct EdgeLimits {
     pub head_bytes_max: u32,
     /// A request's path and query, in bytes: 400 beyond. Default 8 KiB.
     pub uri_bytes_max: usize,
-    /// All request bodies under way on the host, in bytes: 503 beyond. Default 256 MiB.
+    /// All bodies that the host holds, of requests and of the functions' answers that are not written yet, in bytes: 503
+    /// beyond. Default 256 MiB.
     pub buffered_bytes_max: usize,
     /// From a head's first byte to its last: 408 beyond. Default 10 s.
     pub head_time: Duration,

@@ -29,7 +29,7 @@ const DEADLINE_GRACE: Duration = Duration::from_millis(250);
 
 /// Which listener a request came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Surface {
+pub(crate) enum Listener {
     /// The one for functions.
     Functions,
     /// The one for metrics and health.
@@ -39,17 +39,17 @@ pub(crate) enum Surface {
 /// Answers one request; a panic on its way ends it alone. Dropping the future ends the call.
 pub(crate) async fn answer(
     shared: &Shared,
-    surface: Surface,
+    listener: Listener,
     activity: &Arc<Activity>,
     request: Request<Incoming>,
 ) -> Response<Delivery> {
     let (head, body) = request.into_parts();
     let mut upload = Upload::new(body);
-    let telemetry = (surface == Surface::Functions).then(|| Arc::clone(&shared.telemetry));
+    let telemetry = (listener == Listener::Functions).then(|| Arc::clone(&shared.telemetry));
     let mut exchange = Exchange::begin(&head, activity, telemetry);
     let waits_for_continue = head.headers.contains_key(EXPECT);
 
-    let walk = AssertUnwindSafe(walk(shared, surface, head, &mut upload, &mut exchange)).catch_unwind();
+    let walk = AssertUnwindSafe(walk(shared, listener, head, &mut upload, &mut exchange)).catch_unwind();
     let result = walk.await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
     exchange.received(upload.received());
     let is_slow = result.as_ref().is_err_and(|fault| fault.code == Code::SlowRequest);
@@ -65,13 +65,13 @@ pub(crate) async fn answer(
 
 async fn walk(
     shared: &Shared,
-    surface: Surface,
+    listener: Listener,
     head: Parts,
     upload: &mut Upload,
     exchange: &mut Exchange,
 ) -> Result<Reply, Fault> {
     check_uri(&head, shared.limits.uri_bytes_max)?;
-    if surface == Surface::Control {
+    if listener == Listener::Control {
         return control::answer(shared, &head.method, head.uri.path());
     }
     match route(&head.method, head.uri.path())? {
@@ -110,12 +110,16 @@ async fn call(
 
     let until = Instant::from_std(deadline.instant()).min(Instant::now() + shared.limits.body_time);
     let bounds = UploadBounds { bytes_max: ticket.body_bytes_max(), until };
-    let (body, _share) = upload.read(bounds, &shared.buffered).await?;
+    let (body, mut share) = upload.read(bounds, &shared.buffered).await?;
 
     let call = ticket.call(sandmill_domain::Request { head, body });
     let outcome = timeout_at(last_moment(deadline), call).await.map_err(|_elapsed| too_late())?;
     exchange.passed(outcome.stages);
-    outcome.result
+    let reply = outcome.result?;
+    // The ticket's permits are given back by now: they bound the work. The share bounds the bytes, until they are written.
+    share.resize(reply.body.len())?;
+    exchange.holds(share);
+    Ok(reply)
 }
 
 fn check_uri(head: &Parts, bytes_max: usize) -> Result<(), Fault> {

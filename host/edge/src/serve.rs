@@ -12,13 +12,16 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::connection::{Context, Phase};
-use crate::listen::{BindError, Porter, bind};
+use crate::listen::{Acceptor, BindError, bind};
 use crate::options::EdgeOptions;
-use crate::request::Surface;
+use crate::request::Listener;
 use crate::shared::Shared;
 
 /// How long connections that were cut may take to notice: one that computes looks up only then.
 const CUT_TIME: Duration = Duration::from_secs(1);
+
+/// How much longer than `drain_idle_time`, when idle ones go by themselves, connections of the control listener have to close.
+const CONTROL_GRACE: Duration = Duration::from_secs(1);
 
 /// Both listeners, bound and not serving yet.
 pub struct Edge {
@@ -75,8 +78,8 @@ impl Edge {
     /// Dropping the future closes all connections.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Drained {
         let limits = self.shared.limits.clone();
-        let (phase, functions) = porter(&self.shared, Surface::Functions, limits.connections_max);
-        let (control_phase, control) = porter(&self.shared, Surface::Control, limits.control_connections_max);
+        let (phase, functions) = acceptor(&self.shared, Listener::Functions, limits.connections_max);
+        let (control_phase, control) = acceptor(&self.shared, Listener::Control, limits.control_connections_max);
         let drained = tokio::select! {
             drained = async {
                 functions.accept(self.functions, stop).await;
@@ -85,25 +88,25 @@ impl Edge {
             } => drained,
             () = control.accept(self.control, pending()) => Drained { clean: false, cut: 0 },
         };
-        drain(&control_phase, &control, limits.drain_idle_time).await;
+        drain(&control_phase, &control, limits.drain_idle_time + CONTROL_GRACE).await;
         drained
     }
 }
 
-fn porter(shared: &Arc<Shared>, surface: Surface, connections_max: u32) -> (watch::Sender<Phase>, Porter) {
+fn acceptor(shared: &Arc<Shared>, listener: Listener, connections_max: u32) -> (watch::Sender<Phase>, Acceptor) {
     let (sender, phase) = watch::channel(Phase::Serving);
-    (sender, Porter::new(Context { shared: Arc::clone(shared), surface, phase }, connections_max))
+    (sender, Acceptor::new(Context { shared: Arc::clone(shared), listener, phase }, connections_max))
 }
 
 /// Lets connections finish for `time`, then cuts them.
-async fn drain(phase: &watch::Sender<Phase>, porter: &Porter, time: Duration) -> Drained {
+async fn drain(phase: &watch::Sender<Phase>, acceptor: &Acceptor, time: Duration) -> Drained {
     phase.send_replace(Phase::Draining);
-    if timeout(time, porter.emptied()).await.is_ok() {
+    if timeout(time, acceptor.emptied()).await.is_ok() {
         return Drained { clean: true, cut: 0 };
     }
-    let cut = porter.open();
+    let cut = acceptor.open();
     tracing::warn!(connections = cut, "cut connections that did not finish in time");
     phase.send_replace(Phase::Cut);
-    let _some_still_compute = timeout(CUT_TIME, porter.emptied()).await;
+    let _some_still_compute = timeout(CUT_TIME, acceptor.emptied()).await;
     Drained { clean: false, cut }
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use sandmill_domain::Fault;
 use sandmill_domain::ports::{Service, Stages};
 use sandmill_telemetry::{Record, Telemetry};
 
 use crate::buffered::Buffered;
 use crate::options::EdgeLimits;
-use crate::status;
 
 /// The server, as a connection sees it.
 pub(crate) struct Shared {
@@ -38,15 +38,15 @@ impl Shared {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Records a connection that was refused before it had a request.
-    pub(crate) fn record_refusal(&self, fault: &Fault) {
+    /// Records what was refused with `status` before it was a request.
+    pub(crate) fn record_refusal(&self, fault: &Fault, status: StatusCode) {
         self.telemetry.record(&Record {
             function: None,
             release: None,
             form: "other",
             method: "-",
             path: "-",
-            status: Some(status::status(fault.code).as_u16()),
+            status: Some(status.as_u16()),
             fault: Some(fault),
             duration: Duration::ZERO,
             received: 0,

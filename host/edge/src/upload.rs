@@ -11,6 +11,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::buffered::{Buffered, Share};
 
+/// What is reserved at once for a body that was only announced: a client must send bytes to make the host hold more.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
+
 /// The body of one request. Nothing is read, and no `100 Continue` sent, before [`Upload::read`].
 #[derive(Debug)]
 pub(crate) struct Upload {
@@ -73,11 +76,11 @@ impl Upload {
     }
 
     async fn gather(&mut self, announced: usize, bytes_max: usize, share: &mut Share) -> Result<Bytes, Fault> {
-        // Most bodies come in one piece, which is not copied.
+        // Most bodies come in one chunk, which is not copied.
         let Some(first) = self.next().await? else { return Ok(Bytes::new()) };
         self.admit(first.len(), bytes_max, share)?;
         let Some(mut next) = self.next().await? else { return Ok(first) };
-        let mut whole = BytesMut::with_capacity(announced.max(first.len() + next.len()));
+        let mut whole = BytesMut::with_capacity(announced.min(RESERVED_BYTES_MAX).max(first.len() + next.len()));
         whole.extend_from_slice(&first);
         drop(first);
         loop {
@@ -103,7 +106,7 @@ impl Upload {
         while self.received < limit && matches!(self.next().await, Ok(Some(_))) {}
     }
 
-    /// The next piece; none at the end. Trailers are passed over.
+    /// The next chunk; none at the end. Trailers are passed over.
     async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         while !self.ended {
             match self.body.frame().await {

@@ -21,10 +21,6 @@ const RANK_MAX: usize = 16;
 /// A refusal's message.
 const MESSAGE_BYTES_MAX: usize = 1 << 10;
 
-/// What the host sets itself, or what speaks of the connection and not of the answer.
-const FRAMING_HEADERS: [&str; 8] =
-    ["content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "trailer", "date"];
-
 /// The headers as the guest takes them; those with the same name follow each other.
 pub(crate) fn headers_to_guest(headers: &HeaderMap) -> Vec<wit::HeaderParam<'_>> {
     headers.iter().map(|(name, value)| wit::HeaderParam { name: name.as_str(), value: value.as_bytes() }).collect()
@@ -109,7 +105,7 @@ fn headers_from_guest(headers: Vec<wit::HeaderResult>) -> Result<Vec<Header>, Fa
             "the plugin gave {count} headers of {bytes} bytes; at most {HEADERS_MAX} of {HEADER_BYTES_MAX} are taken"
         )));
     }
-    headers.into_iter().map(header_from_guest).filter(|header| !header.as_ref().is_ok_and(is_framing)).collect()
+    headers.into_iter().map(header_from_guest).collect()
 }
 
 fn header_from_guest(header: wit::HeaderResult) -> Result<Header, Fault> {
@@ -119,10 +115,6 @@ fn header_from_guest(header: wit::HeaderResult) -> Result<Header, Fault> {
     let value = HeaderValue::try_from(header.value)
         .map_err(|error| failed(format!("the plugin gave an invalid value for the header `{shown}`")).because(error))?;
     Ok((name, value))
-}
-
-fn is_framing((name, _): &Header) -> bool {
-    FRAMING_HEADERS.contains(&name.as_str()) || name.as_str().starts_with("proxy-")
 }
 
 fn tensors_from_guest(tensors: Vec<wit::TensorResult>, bytes_max: usize) -> Result<Vec<Tensor>, Fault> {
@@ -237,14 +229,6 @@ mod tests {
             assert_eq!(result.is_ok(), fits, "{status}");
         }
         assert!(reply_from_guest(Ok(response(200, vec![])), 3).is_err());
-    }
-
-    #[test]
-    fn headers_that_frame_the_message_are_dropped() {
-        let names = ["X-Ok", "Content-Length", "transfer-encoding", "Proxy-Connection", "date", "content-type"];
-        let reply = reply_from_guest(Ok(response(200, names.map(|name| header(name, b"1")).into())), 4).unwrap();
-        let kept: Vec<&str> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(kept, ["x-ok", "content-type"]);
     }
 
     #[test]

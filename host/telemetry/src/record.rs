@@ -18,7 +18,7 @@ pub struct Record<'a> {
     pub form: &'static str,
     /// The HTTP method.
     pub method: &'a str,
-    /// The path as it came; goes to the log alone.
+    /// The path as it came, its first KiB; goes to the log alone.
     pub path: &'a str,
     /// The HTTP status; none if the client went away before there was one.
     pub status: Option<u16>,

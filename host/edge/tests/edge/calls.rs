@@ -7,7 +7,7 @@ use sandmill_edge::EdgeLimits;
 use tokio::io::AsyncReadExt;
 
 use crate::client::request;
-use crate::fake::headers_of;
+use crate::fake::{FRAMING, headers_of};
 use crate::server::{PATIENCE, Server, eventually};
 
 #[tokio::test]
@@ -114,10 +114,16 @@ async fn a_reply_cannot_break_the_framing() {
     let mut client = server.client().await;
     let answer = client.ask("POST", "/fn/liar", b"").await;
     assert_eq!((answer.header("content-length"), &answer.body[..]), (Some("5"), &b"truth"[..]));
+    assert!(answer.header("date").is_some());
+    for (name, lie) in FRAMING {
+        assert!(!answer.headers.iter().any(|(given, value)| given == name && value == lie), "{name}: {answer:?}");
+    }
     let kept: Vec<_> = answer.headers.iter().filter(|(name, _)| name == "x-kept").map(|(_, value)| value.as_str()).collect();
     assert_eq!(kept, ["1", "2"]);
     let empty = client.ask("POST", "/fn/empty", b"").await;
     assert_eq!((empty.status, empty.header("content-length")), (204, None));
+    let reset = client.ask("POST", "/fn/reset", b"").await;
+    assert_eq!((reset.status, reset.header("content-length")), (205, Some("0")));
     assert_eq!(client.ask("POST", "/fn/echo", b"still in step").await.body, b"still in step");
 }
 

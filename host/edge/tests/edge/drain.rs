@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sandmill_edge::{Drained, EdgeLimits};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -100,6 +101,18 @@ async fn two_hundred_requests_survive_the_end() {
     server.fake.gate.add_permits(200);
     let answered = asking.join_all().await;
     assert_eq!(answered.iter().filter(|good| **good).count(), 200);
+    assert_eq!(server.drained().await, CLEAN);
+}
+
+#[tokio::test]
+async fn an_idle_scraper_is_let_go_and_not_cut() {
+    let mut server = Server::start(EdgeLimits { drain_idle_time: Duration::from_millis(20), ..EdgeLimits::default() });
+    let mut control = server.control().await;
+    assert_eq!(control.ask("GET", "/metrics", b"").await.status, 200);
+    server.stop();
+    // A connection that is cut ends with a reset.
+    let end = tokio::time::timeout(PATIENCE, control.stream.read(&mut [0])).await.unwrap();
+    assert_eq!(end.map_err(|error| error.kind()), Ok(0));
     assert_eq!(server.drained().await, CLEAN);
 }
 

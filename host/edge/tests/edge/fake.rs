@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sandmill_domain::ports::{BoxFuture, Description, Outcome, Service, Stages, Target, Ticket};
 use sandmill_domain::{Advice, Code, Deadline, Fault, ModelInfo, ReleaseNumber, Reply, Request};
@@ -14,6 +14,19 @@ use tokio::sync::Semaphore;
 
 /// The largest body that its functions take.
 pub(crate) const BODY_BYTES_MAX: usize = 1000;
+
+/// What a function cannot say in its answer's headers, as `liar` does.
+pub(crate) const FRAMING: [(&str, &str); 9] = [
+    ("connection", "close, x-kept"),
+    ("content-length", "9999"),
+    ("date", "Thu, 01 Jan 1970 00:00:00 GMT"),
+    ("keep-alive", "timeout=1"),
+    ("proxy-connection", "close"),
+    ("te", "trailers"),
+    ("trailer", "x-late"),
+    ("transfer-encoding", "chunked"),
+    ("upgrade", "h2c"),
+];
 
 /// What the tests see and steer.
 pub(crate) struct Fake {
@@ -141,10 +154,15 @@ async fn run(fake: &Fake, function: &str, request: Request) -> Result<Reply, Fau
             let bytes = request.head.query.as_deref().unwrap_or("0").parse().unwrap();
             Ok(reply(StatusCode::OK, Bytes::from(vec![b'x'; bytes])))
         }
-        "empty" => Ok(Reply { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Bytes::from_static(b"not sent") }),
+        "empty" | "reset" => {
+            let status = if function == "empty" { StatusCode::NO_CONTENT } else { StatusCode::RESET_CONTENT };
+            Ok(Reply { status, headers: Vec::new(), body: Bytes::from_static(b"not sent") })
+        }
         "liar" => {
             let mut reply = reply(StatusCode::OK, Bytes::from_static(b"truth"));
-            reply.headers.push((CONTENT_LENGTH, HeaderValue::from_static("9999")));
+            for (name, value) in FRAMING {
+                reply.headers.push((HeaderName::from_static(name), HeaderValue::from_static(value)));
+            }
             reply.headers.push((HeaderName::from_static("x-kept"), HeaderValue::from_static("1")));
             reply.headers.push((HeaderName::from_static("x-kept"), HeaderValue::from_static("2")));
             Ok(reply)

@@ -140,6 +140,18 @@ async fn a_client_that_never_opens_its_window_is_closed() {
 }
 
 #[tokio::test]
+async fn streams_that_are_not_read_share_one_bound() {
+    let server = Server::start(EdgeLimits { buffered_bytes_max: 1000, ..EdgeLimits::default() });
+    let (mut sender, _connection) = connect(&server, 10).await;
+    let unread = [ask(&mut sender, "/fn/large?500", b"").await, ask(&mut sender, "/fn/large?500", b"").await];
+    assert!(unread.iter().all(|answer| answer.status() == 200));
+    assert_eq!(ask(&mut sender, "/fn/large?1", b"").await.status(), 503);
+    drop(unread);
+    eventually("they are reset", || server.caller_faults("large", "cancelled") == 2.0).await;
+    assert_eq!(whole(ask(&mut sender, "/fn/large?1000", b"").await).await.len(), 1000);
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_told_and_closed() {
     let server = Server::start(EdgeLimits { idle_time: SHORT * 3, ..EdgeLimits::default() });
     let (mut sender, connection) = connect(&server, 1 << 20).await;

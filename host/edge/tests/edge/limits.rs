@@ -200,6 +200,26 @@ async fn a_head_may_have_a_hundred_headers() {
 }
 
 #[tokio::test]
+async fn heads_that_are_none_are_recorded() {
+    let server = Server::start(EdgeLimits::default());
+    let hundred: String = (0..101).map(|number| format!("x-{number}: 1\r\n")).collect();
+    let hundred = format!("GET /v2/health/live HTTP/1.1\r\n{hundred}\r\n");
+    let heads = [("nonsense\r\n\r\n", 400), ("GET / HTTP/1.1\r\nno colon\r\n\r\n", 400), (hundred.as_str(), 431)];
+    for (head, status) in heads {
+        let mut client = server.client().await;
+        client.send(head).await;
+        assert_eq!(client.answer().await.status, status, "{head}");
+        assert!(client.is_closed().await);
+    }
+    eventually("all are recorded", || server.caller_faults("-", "invalid_input") == 3.0).await;
+    assert_eq!((server.requests("-", "400"), server.requests("-", "431")), (2.0, 1.0));
+    // A client that only leaves has done nothing wrong.
+    drop(server.client().await);
+    eventually("it is gone", || server.metric("sandmill_connections") == 0.0).await;
+    assert_eq!(server.caller_faults("-", "invalid_input"), 3.0);
+}
+
+#[tokio::test]
 async fn a_path_may_be_as_long_as_the_bound() {
     let server = Server::start(EdgeLimits { uri_bytes_max: 100, ..EdgeLimits::default() });
     let mut client = server.client().await;
@@ -256,6 +276,32 @@ async fn all_bodies_together_have_a_bound() {
     server.fake.gate.add_permits(1);
     assert_eq!(holder.answer().await.status, 200);
     assert_eq!(client.ask("POST", "/fn/echo", &[b'y'; 1000]).await.status, 200);
+}
+
+#[tokio::test]
+async fn answers_that_are_not_read_count_until_their_clients_are_gone() {
+    // More than the kernel takes of an answer that nobody reads.
+    const LARGE: usize = 40_000_000;
+    let server = Server::start(EdgeLimits { buffered_bytes_max: 2 * LARGE + 1000, ..EdgeLimits::default() });
+    let large = format!("/fn/large?{LARGE}");
+    let mut holders = [server.client().await, server.client().await];
+    for holder in &mut holders {
+        holder.send(request("GET", &large, b"")).await;
+        assert_eq!(holder.answer_without_body().await.status, 200);
+    }
+    let mut client = server.client().await;
+    assert_eq!(client.ask("GET", "/fn/large?1000", b"").await.status, 200);
+    let answer = client.ask("GET", "/fn/large?1001", b"").await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "overloaded"));
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(client.ask("POST", "/fn/echo", &[b'y'; 1000]).await.status, 200, "an answer takes its request's place");
+    assert_eq!(client.ask("GET", "/v2/models/m", b"").await.status, 200);
+    drop(holders);
+    eventually("they are gone", || server.caller_faults("large", "cancelled") == 2.0).await;
+    for _ in 0..5 {
+        let answer = client.ask("GET", &large, b"").await;
+        assert_eq!((answer.status, answer.body.len()), (200, LARGE), "what was read is given back");
+    }
 }
 
 #[tokio::test]

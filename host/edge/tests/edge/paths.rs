@@ -62,7 +62,12 @@ async fn the_protocol_answers_what_it_is_asked() {
         assert_eq!(answer.status, 200, "{path}");
         assert!(answer.json().is_object(), "{path}");
     }
-    assert_eq!(client.ask("GET", "/v2/models/cold/ready", b"").await.status, 503);
+    for path in ["/v2/models/cold/ready", "/v2/models/cold/versions/1/ready"] {
+        let cold = client.ask("GET", path, b"").await;
+        assert_eq!((cold.status, &cold.json()["ready"]), (503, &false.into()), "{path}");
+    }
+    assert_eq!(client.ask("HEAD", "/v2/models/cold/ready", b"").await.status, 503);
+    assert_eq!(client.ask("GET", "/v2/models/cold", b"").await.status, 200);
     server.fake.ready.store(false, Ordering::SeqCst);
     assert_eq!(client.ask("GET", "/v2/health/ready", b"").await.status, 503);
     assert_eq!(client.ask("GET", "/v2/health/live", b"").await.status, 200);

@@ -87,6 +87,17 @@ async fn the_time_of_both_halves_is_one() {
     let plugin = harness.load_with(&component("processor", &guest), |options| {
         options.plugin_time = BUDGET;
     });
+    // Counted anew, the second half would take all of the budget each time; a busy machine stretches it now and then.
+    for _ in 0..5 {
+        if second_half(&plugin, BUDGET).await < BUDGET {
+            return;
+        }
+    }
+    panic!("the second half was counted anew");
+}
+
+/// How long `postprocess` took until it was stopped.
+async fn second_half(plugin: &WasmPlugin, budget: Duration) -> Duration {
     let mut guest = plugin.open(soon()).await.unwrap();
     let start = Instant::now();
     guest.preprocess(request(b"")).await.unwrap();
@@ -97,8 +108,8 @@ async fn the_time_of_both_halves_is_one() {
     let fault = guest.postprocess(&request(b"").head, vec![output(b"")]).await.unwrap_err();
     assert_eq!(fault.code, Code::DeadlineExceeded);
     let second = start.elapsed();
-    assert!(first + second >= BUDGET, "{first:?} {second:?}: the wait was counted");
-    assert!(second < BUDGET, "{first:?} {second:?}: counted anew");
+    assert!(first + second >= budget, "{first:?} {second:?}: the wait was counted");
+    second
 }
 
 #[tokio::test]
