@@ -140,8 +140,8 @@ fn a_function_that_could_never_answer() {
     let shop = Workshop::new();
     let greedy = shop.function("greedy", "[model]\npath = \"model.onnx\"\n[limits]\nbody_bytes_max = \"1GiB\"\n", None);
     fails(&mut serve(&greedy), &["greedy", "body_bytes_max", "buffered_bytes_max"]);
-    let text = crate::hostile::guest::postprocess("(call $reply (i32.const 200) (i32.const 0) (i32.const 0))");
-    let plugin = crate::hostile::guest::component("postprocessor", &text);
+    let text = crate::guest::postprocess("(call $reply (i32.const 200) (i32.const 0) (i32.const 0))");
+    let plugin = crate::guest::component("postprocessor", &text);
     let mute = shop.function("mute", "[plugin]\npath = \"plugin.wasm\"\n", Some(&plugin));
     fails(&mut serve(&mute), &["mute", "preprocess"]);
 }
