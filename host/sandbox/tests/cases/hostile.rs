@@ -98,14 +98,14 @@ async fn the_time_of_both_halves_is_one() {
 
 /// How long `postprocess` took until it was stopped.
 async fn second_half(plugin: &WasmPlugin, budget: Duration) -> Duration {
-    let mut guest = plugin.open(soon()).await.unwrap();
+    let mut guest = plugin.open(soon()).await.expect("an instance");
     let start = Instant::now();
-    guest.preprocess(request(b"")).await.unwrap();
+    guest.preprocess(request(b"")).await.expect("the first half is within the budget");
     let first = start.elapsed();
     // What is waited between the halves, for the model, is not the plugin's.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let start = Instant::now();
-    let fault = guest.postprocess(&request(b"").head, vec![output(b"")]).await.unwrap_err();
+    let fault = guest.postprocess(&request(b"").head, vec![output(b"")]).await.expect_err("both halves are beyond it");
     assert_eq!(fault.code, Code::DeadlineExceeded);
     let second = start.elapsed();
     assert!(first + second >= budget, "{first:?} {second:?}: the wait was counted");
