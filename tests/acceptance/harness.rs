@@ -70,7 +70,10 @@ impl Workshop {
 pub(crate) fn sandmill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandmill"));
     command.current_dir(root()).stdin(Stdio::null()).env("RUST_BACKTRACE", "1");
-    command.env_remove("ORT_DYLIB_PATH").env("XDG_CACHE_HOME", root().join("target/test-cache"));
+    command
+        .env_remove("ORT_DYLIB_PATH")
+        .env_remove("ORT_DISABLE_TELEMETRY")
+        .env("XDG_CACHE_HOME", root().join("target/test-cache"));
     command
 }
 
@@ -96,7 +99,17 @@ impl Server {
 
     /// Serves these function folders with this configuration, and waits until it is ready.
     pub(crate) fn configured(config: &str, functions: &[PathBuf]) -> Self {
-        let (server, lines) = Self::spawn(config, functions);
+        Self::ready(Self::spawn(config, functions, sandmill()))
+    }
+
+    /// Serves these function folders for a user whose home this is, and waits until it is ready.
+    pub(crate) fn at_home(home: &Path, functions: &[PathBuf]) -> Self {
+        let mut command = sandmill();
+        command.env("HOME", home).env_remove("XDG_CACHE_HOME");
+        Self::ready(Self::spawn("", functions, command))
+    }
+
+    fn ready((server, lines): (Self, Receiver<String>)) -> Self {
         let said = next_line(&lines);
         assert!(said.starts_with("ready"), "the server did not become ready: {said}\n{}", server.log());
         server
@@ -104,16 +117,15 @@ impl Server {
 
     /// Serves these function folders with default settings, and waits only until it says where it listens.
     pub(crate) fn loading(functions: &[PathBuf]) -> Self {
-        Self::spawn("", functions).0
+        Self::spawn("", functions, sandmill()).0
     }
 
     /// A server that listens, and what it will say next.
-    fn spawn(config: &str, functions: &[PathBuf]) -> (Self, Receiver<String>) {
+    fn spawn(config: &str, functions: &[PathBuf], mut command: Command) -> (Self, Receiver<String>) {
         let folder = TempDir::new().expect("a temporary folder");
         let config_path = folder.path().join("sandmill.toml");
         std::fs::write(&config_path, config).expect("writes the configuration");
         let log = folder.path().join("log");
-        let mut command = sandmill();
         command.arg("serve").arg("--config").arg(&config_path).args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
         for function in functions {
             command.arg("--function").arg(function);

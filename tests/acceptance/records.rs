@@ -54,3 +54,33 @@ fn metrics_name_what_runs_and_what_failed() {
     let version = format!(r#"version="{}""#, env!("CARGO_PKG_VERSION"));
     assert!(build.contains(&version) && build.contains(r#"onnxruntime="1."#) && build.ends_with("} 1"), "{build}");
 }
+
+/// Names of tensors come from anybody: they write no line of their own, nor anything that a terminal obeys.
+#[test]
+fn a_caller_forges_no_line() {
+    let mut server = Server::start(&[example("digits")]);
+    let name = "x\n2026-01-01T00:00:00Z  INFO access: FORGED \u{1b}[31m";
+    let body = json!({"inputs": [{"name": name, "shape": [1, 64], "datatype": "FP32", "data": []}]});
+    assert_eq!(server.post("/v2/models/digits/infer", body.to_string()).status, 400);
+    server.terminate();
+    assert_eq!(server.wait().code(), Some(0));
+    let log = server.log();
+    let forged: Vec<&str> = log.lines().filter(|line| line.contains("FORGED")).collect();
+    assert!(matches!(forged[..], [line] if line.contains("invalid_input")), "{log}");
+    assert!(!log.contains('\u{1b}'), "{log}");
+}
+
+/// The ONNX Runtime's library would write an identifier of the machine to the user's folders and send events to its makers.
+#[test]
+fn nothing_is_reported_to_anybody() {
+    let home = tempfile::TempDir::new().expect("a temporary folder");
+    let server = Server::at_home(home.path(), &[example("digits")]);
+    let sample = std::fs::read(example("digits").join("sample.json")).expect("the sample");
+    assert_eq!(server.post("/fn/digits", sample).status, 200);
+    let mut found = vec![];
+    for folder in [home.path().to_owned(), home.path().join(".cache")] {
+        found.extend(std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry").file_name()));
+    }
+    found.sort();
+    assert_eq!(found, [".cache", "sandmill"]);
+}

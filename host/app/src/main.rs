@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod deploy;
 mod invoke;
+mod process;
 mod report;
 mod serve;
 
@@ -16,6 +17,7 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    process::forbid_telemetry();
     let cli = Cli::parse();
     report::log_panics();
     let done = match cli.command {

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use crate::cli::ServeOptions;
 use crate::config::Config;
 use crate::deploy::Deployer;
+use crate::process::take_descriptors;
 use crate::report::say;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -31,6 +32,8 @@ const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
 pub(crate) fn run(options: &ServeOptions) -> Result<()> {
     let config = Config::read(options.config.as_deref())?.overridden(options)?;
     let _logs = sandmill_telemetry::start_logs(&config.log.filter, config.log.format.into())?;
+    let limits = config.edge_options().limits;
+    take_descriptors(u64::from(limits.connections_max) + u64::from(limits.control_connections_max));
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = config.threads {
         runtime.worker_threads(threads.get());

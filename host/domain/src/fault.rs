@@ -1,7 +1,7 @@
 //! What can go wrong with a request: a closed list, with who is to blame. The status codes for it live in `edge`.
 
 use std::error::Error;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -153,21 +153,45 @@ impl Fault {
         self
     }
 
-    /// The message and all its causes in one line, for the log.
+    /// The message and all its causes in one line of printable text, for the log: much of it comes from strangers, who
+    /// would write lines of their own.
     pub fn report(&self) -> impl fmt::Display + '_ {
         Report(self)
     }
 }
 
+/// The longest report, in bytes; a guest's backtrace is some 2 KiB.
+const REPORT_BYTES_MAX: usize = 8 << 10;
+
 struct Report<'a>(&'a Fault);
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)?;
+        let mut line = Line { out: f, room: REPORT_BYTES_MAX };
+        line.write_str(&self.0.message)?;
         let mut source = self.0.source.as_deref().map(|source| source as &dyn Error);
         while let Some(error) = source {
-            write!(f, ": {error}")?;
+            write!(line, ": {error}")?;
             source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Passes printable characters on, escapes the others, and stops at a bound.
+struct Line<'a, 'b> {
+    out: &'a mut fmt::Formatter<'b>,
+    room: usize,
+}
+
+impl Write for Line<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for letter in text.chars() {
+            if self.room == 0 {
+                return Ok(());
+            }
+            self.room = self.room.saturating_sub(letter.len_utf8());
+            if letter.is_control() { write!(self.out, "{}", letter.escape_default())? } else { self.out.write_char(letter)? }
         }
         Ok(())
     }
@@ -183,5 +207,13 @@ mod tests {
         assert_eq!(fault.to_string(), "the plugin failed");
         assert_eq!(fault.report().to_string(), "the plugin failed: wasm trap: unreachable");
         assert_eq!(fault.blame, Blame::Plugin);
+    }
+
+    #[test]
+    fn a_stranger_writes_no_lines_of_its_own() {
+        let fault = Fault::new(Code::InvalidInput, "tensor `x\n2026 INFO access: \u{1b}[31m`").because("é\r\nforged");
+        assert_eq!(fault.report().to_string(), "tensor `x\\n2026 INFO access: \\u{1b}[31m`: é\\r\\nforged");
+        let endless = Fault::new(Code::InvalidInput, "x").because("y".repeat(1 << 20));
+        assert_eq!(endless.report().to_string().len(), REPORT_BYTES_MAX);
     }
 }

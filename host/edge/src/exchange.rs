@@ -152,7 +152,8 @@ impl Exchange {
     pub(crate) fn answer(mut self, reply: Reply, close: bool) -> Response<Delivery> {
         self.status = Some(reply.status);
         let length = reply.body.len();
-        let body = if self.has_body(reply.status) { reply.body } else { Bytes::new() };
+        let may_have_body = status_has_body(reply.status);
+        let body = if may_have_body && self.method != Method::HEAD { reply.body } else { Bytes::new() };
         self.to_send = body.len() as u64;
         let (is_head, version) = (self.method == Method::HEAD, self.version);
         let mut response = Response::new(Delivery::new(body, self));
@@ -164,19 +165,13 @@ impl Exchange {
                 headers.append(name, value);
             }
         }
-        if is_head {
+        if is_head && may_have_body {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         if close && version <= Version::HTTP_11 {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
-    }
-
-    /// RFC 9110, sections 9.3.2, 15.3.5, 15.3.6 and 15.4.5.
-    fn has_body(&self, status: StatusCode) -> bool {
-        let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
-        self.method != Method::HEAD && !bodiless
     }
 
     fn record(&self, telemetry: &Telemetry) {
@@ -208,6 +203,11 @@ impl Drop for Exchange {
             self.record(telemetry);
         }
     }
+}
+
+/// RFC 9110, sections 9.3.2, 15.3.5, 15.3.6 and 15.4.5.
+fn status_has_body(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 fn shortened(method: &Method) -> Method {

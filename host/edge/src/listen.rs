@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sandmill_domain::{Code, Fault};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,6 +23,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that are being refused at once; beyond that they are closed without a word.
 const REFUSALS_MAX: usize = 64;
+/// What the kernel holds of an answer that it has not sent yet, in bytes: two chunks.
+const UNSENT_BYTES_MAX: u32 = 128 << 10;
 
 /// The server cannot listen where it was told to.
 #[derive(Debug, Error)]
@@ -158,6 +160,9 @@ impl Acceptor {
     fn admit(&self, stream: TcpStream) {
         // Heads and bodies are written together: nothing is gained by waiting for more.
         let _only_slower = stream.set_nodelay(true);
+        // Else the kernel takes megabytes of an answer and then says for a long time that it has no room, also to a client
+        // that reads steadily: it would look stalled.
+        let _only_stricter = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX);
         match Arc::clone(&self.permits).try_acquire_owned() {
             Ok(permit) => self.serve(stream, permit),
             Err(_none_left) => self.refuse(stream),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::header::EXPECT;
+use http::header::{EXPECT, HOST};
 use http::request::Parts;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
@@ -71,6 +71,7 @@ async fn walk(
     exchange: &mut Exchange,
 ) -> Result<Reply, Fault> {
     check_uri(&head, shared.limits.uri_bytes_max)?;
+    check_host(&head)?;
     if listener == Listener::Control {
         return control::answer(shared, &head.method, head.uri.path());
     }
@@ -129,6 +130,15 @@ fn check_uri(head: &Parts, bytes_max: usize) -> Result<(), Fault> {
     }
     let message = format!("the path and query are longer than {bytes_max} bytes (uri_bytes_max)");
     Err(Fault::new(Code::InvalidInput, message))
+}
+
+/// RFC 9112, section 3.2.
+fn check_host(head: &Parts) -> Result<(), Fault> {
+    let hosts = head.headers.get_all(HOST).iter().count();
+    if head.version == Version::HTTP_11 && hosts != 1 {
+        return Err(Fault::new(Code::InvalidInput, format!("an HTTP/1.1 request has one `host` header, not {hosts}")));
+    }
+    Ok(())
 }
 
 fn request_head(head: Parts, path_rest: String) -> RequestHead {

@@ -4,6 +4,7 @@ use std::env;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -49,14 +50,15 @@ fn list(paths: &[PathBuf]) -> String {
 pub struct Runtime;
 
 impl Runtime {
-    /// The library's file: the configured one, else what `ORT_DYLIB_PATH` names, else the newest in `.sandmill/lib` under the
-    /// current directory or under one of the four folders above the executable.
+    /// The library's file: the configured one, else what `ORT_DYLIB_PATH` names, else the newest in `.sandmill/lib` under one of
+    /// the four folders above the executable. Not under the current directory: whoever checks a stranger's folder from within
+    /// it would run the stranger's library.
     ///
     /// # Errors
     /// If the configured file does not exist, or none is found; the text says where it was looked for and what to type.
     pub fn find(configured: Option<&Path>) -> Result<PathBuf, LibraryError> {
-        let folders = env::current_dir().into_iter().chain(above_executable());
-        search(configured, env::var_os(VARIABLE), folders.map(|folder| folder.join(FOLDER)).collect())
+        let folders = above_executable().into_iter().map(|folder| folder.join(FOLDER));
+        search(configured, env::var_os(VARIABLE), folders.collect())
     }
 }
 
@@ -85,8 +87,17 @@ fn newest_in(folder: &Path) -> Option<PathBuf> {
         let name = path.file_name().and_then(|name| name.to_str());
         name.is_some_and(|name| name.starts_with("libonnxruntime.so")) && path.is_file()
     };
+    if !is_trusted(folder) {
+        return None;
+    }
     let files = fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path())).filter(is_library);
     files.max_by_key(|path| (version(path), path.clone()))
+}
+
+/// Whether nobody but this user, root, and whom they let into their group could have put a library there.
+fn is_trusted(folder: &Path) -> bool {
+    let us = rustix::process::geteuid().as_raw();
+    fs::metadata(folder).is_ok_and(|folder| (folder.uid() == us || folder.uid() == 0) && folder.mode() & 0o002 == 0)
 }
 
 /// The numbers in a file's name: 1.100 is newer than 1.31, though not as a text.
@@ -156,6 +167,8 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn folder_with(files: &[&str]) -> tempfile::TempDir {
@@ -176,6 +189,14 @@ mod tests {
         assert_eq!(search(None, variable, folders.clone()).unwrap(), at("b.so"));
         assert_eq!(search(None, Some(OsString::new()), folders.clone()).unwrap(), at("libonnxruntime.so.1.31.1"));
         assert_eq!(search(None, None, folders).unwrap(), at("libonnxruntime.so.1.31.1"));
+    }
+
+    #[test]
+    fn a_folder_that_anybody_can_write_to_is_passed_over() {
+        let folder = folder_with(&["libonnxruntime.so.1.31.1"]);
+        assert!(newest_in(folder.path()).is_some());
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(newest_in(folder.path()), None);
     }
 
     #[test]

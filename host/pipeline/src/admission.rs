@@ -60,7 +60,9 @@ fn check_method(release: &Release, form: Form, method: &Method) -> Result<(), Fa
         return Ok(());
     }
     let names: Vec<String> = allowed.iter().map(ToString::to_string).collect();
-    let message = format!("function `{}` answers {}, not {method}", release.function(), names.join(", "));
+    // A caller chooses the method, at any length.
+    let given = method.as_str().get(..16).unwrap_or(method.as_str());
+    let message = format!("function `{}` answers {}, not {given}", release.function(), names.join(", "));
     Err(Fault::new(Code::MethodNotAllowed, message).advising(Advice::Allow(names)))
 }
 

@@ -132,8 +132,12 @@ impl Cache {
     }
 
     fn read_file(&self, name: &str) -> io::Result<Vec<u8>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Without waiting for the other end of what turns out to be a pipe.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(&self.folder, name, flags, Mode::empty())?);
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("no regular file"));
+        }
         let mut bytes = Vec::new();
         file.take(self.bytes_max).read_to_end(&mut bytes)?;
         Ok(bytes)
@@ -144,18 +148,27 @@ impl Cache {
         let temporary = format!("{name}.{}.{number}", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(&self.folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
-        file.write_all(&header(key, code))?;
-        file.write_all(code)?;
-        file.sync_all()?;
-        rustix::fs::renameat(&self.folder, &temporary, &self.folder, name)?;
-        Ok(())
+        let mut write = || {
+            file.write_all(&header(key, code))?;
+            file.write_all(code)?;
+            file.sync_all()?;
+            Ok(rustix::fs::renameat(&self.folder, &temporary, &self.folder, name)?)
+        };
+        write().inspect_err(|_failed| {
+            // Best effort: if it stays, it is among the oldest files one day.
+            let _gone = rustix::fs::unlinkat(&self.folder, &temporary, AtFlags::empty());
+        })
     }
 
-    /// Deletes the oldest files, but never `newest`, until the rest is within the bound.
+    /// Deletes the oldest of the cache's own files, but never `newest`, until the rest is within the bound. Whatever else lies
+    /// in the folder is its owner's.
     fn make_room(&self, newest: &str) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in Dir::read_from(&self.folder)? {
             let name = entry?.file_name().to_owned();
+            if !is_ours(name.to_bytes()) {
+                continue;
+            }
             let stat = rustix::fs::statat(&self.folder, &name, AtFlags::SYMLINK_NOFOLLOW)?;
             if name.to_bytes() != newest.as_bytes() && rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file() {
                 files.push((stat.st_mtime, name, u64::try_from(stat.st_size).unwrap_or(0)));
@@ -176,6 +189,15 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// Whether a name is that of a file of code, or of one that is being written: 64 hexadecimal digits, and `.PID.NUMBER`.
+fn is_ours(name: &[u8]) -> bool {
+    let Some((digest, rest)) = name.split_at_checked(2 * DIGEST_BYTES) else { return false };
+    let numbers = rest.split(|byte| *byte == b'.').skip(1);
+    let is_number = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let is_written = rest.first() == Some(&b'.') && numbers.clone().count() == 2 && numbers.into_iter().all(is_number);
+    digest.iter().all(u8::is_ascii_hexdigit) && (rest.is_empty() || is_written)
 }
 
 fn header(key: &Key, code: &[u8]) -> [u8; HEADER_BYTES] {
@@ -277,6 +299,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_file_of_code_is_neither_waited_for_nor_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = open(folder.path());
+        let key = Key::new(b"component", 1);
+        let path = folder.path().join("made/of/two").join(key.file_name());
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        assert!(cache.read(&key).is_none());
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        cache.write(&key, b"code");
+        assert_eq!(only_file(folder.path()), path, "a temporary file stayed behind");
+    }
+
+    #[test]
     fn the_oldest_files_make_room() {
         let folder = tempfile::tempdir().unwrap();
         let cache = open(folder.path());
@@ -289,8 +325,12 @@ mod tests {
         }
         let kept: Vec<bool> = keys.iter().map(|key| cache.read(key).is_some()).collect();
         assert_eq!(kept, [false, true, true, true]);
+        let stranger = folder.path().join("made/of/two/thesis.doc");
+        fs::write(&stranger, [7; 2000]).unwrap();
+        cache.write(&keys[0], &[7; 250]);
+        assert!(stranger.exists(), "a file that is not the cache's was deleted");
         cache.write(&keys[0], &[7; 1000]);
-        assert!(cache.read(&keys[0]).is_none(), "more than the bound is kept");
+        assert!(cache.read(&keys[0]).is_some_and(|code| code.bytes().len() == 250), "more than the bound is kept");
         assert!(cache.read(&keys[3]).is_some());
     }
 }

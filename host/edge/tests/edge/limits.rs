@@ -192,11 +192,24 @@ async fn a_head_may_be_as_large_as_the_bound() {
 async fn a_head_may_have_a_hundred_headers() {
     let server = Server::start(EdgeLimits::default());
     for (count, status) in [(100, 200), (101, 431)] {
-        let headers: String = (0..count).map(|number| format!("x-{number}: 1\r\n")).collect();
+        let headers: String = (1..count).map(|number| format!("x-{number}: 1\r\n")).collect();
         let mut client = server.client().await;
-        client.send(format!("GET /v2/health/live HTTP/1.1\r\n{headers}\r\n")).await;
+        client.send(format!("GET /v2/health/live HTTP/1.1\r\nhost: test\r\n{headers}\r\n")).await;
         assert_eq!(client.answer().await.status, status, "{count}");
     }
+}
+
+#[tokio::test]
+async fn a_request_names_its_host_once() {
+    let server = Server::start(EdgeLimits::default());
+    for (hosts, status) in [("", 400), ("host: test\r\n", 200), ("host: test\r\nhost: other\r\n", 400)] {
+        let mut client = server.client().await;
+        client.send(format!("GET /v2/health/live HTTP/1.1\r\n{hosts}\r\n")).await;
+        assert_eq!(client.answer().await.status, status, "{hosts:?}");
+    }
+    let mut client = server.client().await;
+    client.send("GET /v2/health/live HTTP/1.0\r\n\r\n".to_owned()).await;
+    assert_eq!(client.answer().await.status, 200, "HTTP/1.0 has no such rule");
 }
 
 #[tokio::test]
