@@ -30,8 +30,14 @@ pub(crate) fn log_panics() {
 
 /// Prints what went wrong with its causes.
 pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", printable(&format!("{error:#}")));
     ExitCode::FAILURE
+}
+
+/// Names of files and keys come from strangers' folders: a terminal obeys none of their characters but the line's end.
+fn printable(text: &str) -> String {
+    let escape = |letter: char| letter.is_control() && letter != '\n';
+    text.chars().map(|letter| if escape(letter) { letter.escape_default().to_string() } else { letter.to_string() }).collect()
 }
 
 /// `sandmill version`
@@ -46,4 +52,14 @@ pub(crate) fn built(options: &BuildOptions) -> Result<()> {
     let component = build_plugin(&options.dir, options.output.as_deref())?;
     say(&format!("{} ({} KiB)", component.path.display(), component.bytes.div_ceil(1024)));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_obeys_no_stranger() {
+        assert_eq!(printable("a\u{1b}[31mb\nc\r\u{7}"), "a\\u{1b}[31mb\nc\\r\\u{7}");
+    }
 }

@@ -23,8 +23,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that are being refused at once; beyond that they are closed without a word.
 const REFUSALS_MAX: usize = 64;
-/// What the kernel holds of an answer that it has not sent yet, in bytes: two chunks.
-const UNSENT_BYTES_MAX: u32 = 128 << 10;
+/// What the kernel holds of an answer that it has not sent yet, in bytes, before it takes more: less than a chunk, so that a
+/// chunk waits for no more than its own size to be read.
+const UNSENT_BYTES_MAX: u32 = 16 << 10;
 
 /// The server cannot listen where it was told to.
 #[derive(Debug, Error)]
