@@ -164,8 +164,11 @@ impl<'j, 's> Reader<'j, 's, '_> {
                     put(&mut draft.parameters, "parameters", self.naming(parameters, start)?)?;
                 }
                 "data" => {
-                    let data = self.data(&draft)?;
-                    put(&mut draft.data, "data", data)?;
+                    let data = match self.data(&draft) {
+                        Err(malformed @ Refusal::Malformed(_)) => self.naming(Err(malformed), start),
+                        read => read,
+                    };
+                    put(&mut draft.data, "data", data?)?;
                 }
                 _ => self.jiter.next_skip()?,
             }

@@ -5,24 +5,30 @@ use sandmill_domain::{Code, Fault, Mismatch};
 
 /// A fault in the making.
 #[derive(Debug)]
-pub(crate) struct Refusal(Fault);
+pub(crate) enum Refusal {
+    /// The JSON is none.
+    Malformed(JiterError),
+    /// It says what does not fit, and most often of which tensor.
+    Said(Fault),
+}
 
 impl Refusal {
     /// The same, saying which tensor it is about.
-    pub(crate) fn of_tensor(mut self, name: &str) -> Self {
-        self.0.message = format!("tensor `{name}`: {}", self.0.message);
-        self
+    pub(crate) fn of_tensor(self, name: &str) -> Self {
+        let mut fault = Fault::from(self);
+        fault.message = format!("tensor `{name}`: {}", fault.message);
+        Self::Said(fault)
     }
 }
 
 /// The caller's mistake, in words for the caller.
 pub(crate) fn invalid(message: impl Into<String>) -> Refusal {
-    Refusal(Fault::new(Code::InvalidInput, message))
+    Refusal::Said(Fault::new(Code::InvalidInput, message))
 }
 
 /// A part of the protocol that would change what the answer means, and that this host does not speak.
 pub(crate) fn unsupported(message: impl Into<String>) -> Refusal {
-    Refusal(Fault::new(Code::Unsupported, message))
+    Refusal::Said(Fault::new(Code::Unsupported, message))
 }
 
 /// The start of text that came from the caller, short enough for a message.
@@ -32,7 +38,7 @@ pub(crate) fn excerpt(text: &str) -> String {
 
 impl From<JiterError> for Refusal {
     fn from(error: JiterError) -> Self {
-        invalid(format!("malformed request: {error}"))
+        Self::Malformed(error)
     }
 }
 
@@ -44,12 +50,15 @@ impl From<Mismatch> for Refusal {
 
 impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
-        Self(fault)
+        Self::Said(fault)
     }
 }
 
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
-        refusal.0
+        match refusal {
+            Refusal::Malformed(error) => Self::new(Code::InvalidInput, format!("malformed request: {error}")),
+            Refusal::Said(fault) => fault,
+        }
     }
 }

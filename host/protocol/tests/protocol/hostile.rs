@@ -58,6 +58,11 @@ fn members_that_are_wrong_missing_or_doubled() {
             r#"{"parameters":{"binary_data_output":true,"binary_data_output":false}}"#.into(),
             "`binary_data_output` is given twice",
         ),
+        (
+            r#"{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1},"zz"]}]}"#.into(),
+            "tensor `x`: malformed request: ",
+        ),
+        (r#"{"inputs":[{"datatype":"FP99","name":"x"}]}"#.into(), "tensor `x`: there is no datatype `FP99`"),
         (r#"{"inputs":[{"name":"z"}]}"#.into(), "tensor `z`: the model has no such input; it takes `x`"),
         (name, "the model has no such input"),
         (r#"{"inputs":[{"name":7}]}"#.into(), "expected string but found int"),
