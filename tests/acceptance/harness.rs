@@ -109,6 +109,15 @@ impl Server {
         Self::ready(Self::spawn("", functions, command))
     }
 
+    /// Serves these function folders under a soft limit of this many file descriptors, and waits until it is ready.
+    pub(crate) fn with_descriptors(soft: u32, functions: &[PathBuf]) -> Self {
+        let binary = sandmill();
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit -Sn {soft}; exec \"$0\" \"$@\"")]).arg(binary.get_program());
+        command.current_dir(root()).stdin(Stdio::null()).env("XDG_CACHE_HOME", root().join("target/test-cache"));
+        Self::ready(Self::spawn("", functions, command))
+    }
+
     fn ready((server, lines): (Self, Receiver<String>)) -> Self {
         let said = next_line(&lines);
         assert!(said.starts_with("ready"), "the server did not become ready: {said}\n{}", server.log());

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::harness::{Workshop, example, root, sandmill};
+use crate::harness::{Server, Workshop, example, root, sandmill};
 
 /// The command fails with status 1 and says all of these on standard error.
 fn fails(command: &mut Command, words: &[&str]) {
@@ -127,6 +127,17 @@ fn a_broken_configuration_tells_all_its_mistakes() {
     );
     let mut command = serve(&example("digits"));
     fails(command.args(["--config", "/nowhere/sandmill.toml"]), &["/nowhere/sandmill.toml"]);
+}
+
+/// Connections must not use up what the control listener and the models need.
+#[test]
+fn file_descriptors_are_taken_up_to_the_hard_limit() {
+    let server = Server::with_descriptors(256, &[example("digits")]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.pid())).expect("reads");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+    let [soft, hard]: [&str; 2] = line.split_whitespace().skip(3).take(2).collect::<Vec<_>>().try_into().expect("two limits");
+    assert_eq!(soft, hard, "{line}");
+    assert_ne!(soft, "256", "the test's hard limit is no higher than the soft one that it sets");
 }
 
 #[test]
