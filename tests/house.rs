@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// Each room and the rooms that it may import. The rooms beside one another meet in the domain's ports alone.
-const ROOMS: [(&str, &[&str]); 9] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("domain", &[]),
     ("protocol", &["domain"]),
     ("telemetry", &["domain"]),
-    ("sandbox", &["domain"]),
+    ("worker", &[]),
+    ("sandbox", &["domain", "worker"]),
     ("engine", &["domain"]),
     ("catalog", &["domain"]),
     ("pipeline", &["domain", "protocol"]),
@@ -24,7 +25,7 @@ const OUTSIDE: [(&str, &[&str]); 11] = [
     ("wasmtime", &["sandbox"]),
     ("ort", &["engine"]),
     ("object_store", &["catalog"]),
-    ("hyper", &["edge", "app"]),
+    ("hyper", &["edge", "app", "sandbox"]),
     ("serde_json", &["protocol", "edge"]),
     ("jiter", &["protocol", "edge"]),
     ("toml", &["catalog"]),

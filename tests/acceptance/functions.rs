@@ -1,6 +1,6 @@
-//! The three examples answer what their models' own tools answer.
+//! The examples answer what their models' own tools answer, in whatever language their plugins are written.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Server, Shared, example, root, wait_until};
 
@@ -70,4 +70,77 @@ fn stages_are_measured_and_connections_counted() {
         assert!(server.metric(&line).is_some_and(|seconds| seconds > 0.0), "{function}");
     }
     assert_eq!(server.metric("sandmill_ready"), Some(1.0));
+}
+
+/// Ids, pooling and both encodings, by the cosines of texts that are alike and unlike.
+#[test]
+fn embeddings_tell_what_texts_are_alike() {
+    let server = Server::start(&[example("embed")]);
+    let texts = ["How do I reset my password?", "I forgot my login credentials", "The cat sat on the mat"];
+    let embed = |body: Value| {
+        let answer = server.call("POST", "/fn/embed", &[("content-type", "application/json")], body.to_string().as_bytes());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    };
+    let vector = |item: &Value| -> Vec<f64> {
+        item["embedding"].as_array().expect("numbers").iter().map(|number| number.as_f64().expect("a number")).collect()
+    };
+    let cosine = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-2, "{found}, but it should be {expected}");
+
+    let batch = embed(json!({ "input": texts, "model": "text-embedding-3-small" }));
+    assert_eq!((&batch["object"], &batch["model"]), (&json!("list"), &json!("all-MiniLM-L6-v2")));
+    assert_eq!(batch["usage"], json!({ "prompt_tokens": 25, "total_tokens": 25 }));
+    let vectors: Vec<_> = batch["data"].as_array().expect("a list").iter().map(vector).collect();
+    assert_eq!(vectors.iter().map(Vec::len).collect::<Vec<_>>(), [384; 3]);
+    near(cosine(&vectors[0], &vectors[1]), 0.6776);
+    near(cosine(&vectors[0], &vectors[2]), 0.085);
+    for (index, text) in texts.into_iter().enumerate() {
+        assert_eq!(batch["data"][index]["index"], index);
+        let alone = embed(json!({ "input": text }));
+        assert_eq!(alone["data"][0]["object"], "embedding");
+        near(cosine(&vector(&alone["data"][0]), &vectors[index]), 1.0);
+    }
+    let base64 = embed(json!({ "input": texts[0], "encoding_format": "base64" }));
+    assert_eq!(base64["data"][0]["embedding"].as_str().map(str::len), Some(384 * 4 / 3 * 4));
+}
+
+#[test]
+fn embed_refuses_in_words() {
+    let server = Server::start(&[example("embed")]);
+    let many = json!({ "input": vec!["a"; 17] });
+    let cases = [
+        (json!({ "input": "" }), "`input` is an empty text"),
+        (json!({ "input": [] }), "`input` is an empty list"),
+        (many, "`input` has 17 texts; at most 16 go at once"),
+        (json!({ "input": [1, 2] }), "lists of tokens are not supported"),
+        (json!({ "input": "a", "encoding_format": "hex" }), "unknown variant `hex`, expected `float` or `base64`"),
+    ];
+    for (body, expected) in cases {
+        let answer = server.post("/fn/embed", body.to_string());
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.error().contains(expected), "{answer:?}");
+    }
+    assert_eq!(server.post("/fn/embed", "hello").status, 400);
+}
+
+/// Both are postprocesses alone: the request is an Open Inference Protocol body. They are there where their tools could be
+/// installed.
+#[test]
+fn plugins_in_javascript_and_python_answer_as_the_one_in_rust_does() {
+    let sample = std::fs::read(example("digits").join("sample.json")).expect("the sample");
+    let expected = SERVER.get().post("/fn/digits", sample).json();
+    for (name, language) in [("digits-js", "javascript"), ("digits-py", "python")] {
+        let folder = root().join("examples").join(name);
+        if !folder.join("plugin.wasm").exists() {
+            eprintln!("{name} is not built here: its tool could not be installed");
+            continue;
+        }
+        let server = Server::start(&[folder.clone()]);
+        let answer = server.post(&format!("/fn/{name}"), std::fs::read(folder.join("sample.json")).expect("its sample"));
+        assert_eq!(answer.status, 200, "{answer:?}\n{}", server.log());
+        let json = answer.json();
+        assert_eq!((&json["label"], &json["language"]), (&expected["label"], &json!(language)));
+        assert_eq!(json["p"], expected["p"]);
+    }
 }

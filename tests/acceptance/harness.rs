@@ -73,7 +73,8 @@ pub(crate) fn sandmill() -> Command {
     command
         .env_remove("ORT_DYLIB_PATH")
         .env_remove("ORT_DISABLE_TELEMETRY")
-        .env("XDG_CACHE_HOME", root().join("target/test-cache"));
+        .env("XDG_CACHE_HOME", root().join("target/test-cache"))
+        .env("XDG_STATE_HOME", root().join("target/test-state"));
     command
 }
 
@@ -105,7 +106,7 @@ impl Server {
     /// Serves these function folders for a user whose home this is, and waits until it is ready.
     pub(crate) fn at_home(home: &Path, functions: &[PathBuf]) -> Self {
         let mut command = sandmill();
-        command.env("HOME", home).env_remove("XDG_CACHE_HOME");
+        command.env("HOME", home).env_remove("XDG_CACHE_HOME").env_remove("XDG_STATE_HOME");
         Self::ready(Self::spawn("", functions, command))
     }
 
@@ -114,7 +115,11 @@ impl Server {
         let binary = sandmill();
         let mut command = Command::new("sh");
         command.args(["-c", &format!("ulimit -Sn {soft}; exec \"$0\" \"$@\"")]).arg(binary.get_program());
-        command.current_dir(root()).stdin(Stdio::null()).env("XDG_CACHE_HOME", root().join("target/test-cache"));
+        command
+            .current_dir(root())
+            .stdin(Stdio::null())
+            .env("XDG_CACHE_HOME", root().join("target/test-cache"))
+            .env("XDG_STATE_HOME", root().join("target/test-state"));
         Self::ready(Self::spawn("", functions, command))
     }
 

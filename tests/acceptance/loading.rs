@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use crate::guest;
 use crate::harness::{Server, Workshop, exchange};
 
-/// Its sample request takes longer than any test waits.
+/// Its sample request takes as long as the host lets a plugin run: longer than these tests wait.
 const MANIFEST: &str = r#"
 [preprocess]
 path = "plugin.wasm"
 [limits]
 timeout_ms = 600000
-plugin_time_ms = 600000
+plugin_time_ms = 60000
 [sample]
 "#;
 

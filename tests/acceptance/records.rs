@@ -80,9 +80,9 @@ fn nothing_is_reported_to_anybody() {
     let sample = std::fs::read(example("digits").join("sample.json")).expect("the sample");
     assert_eq!(server.post("/fn/digits", sample).status, 200);
     let mut found = vec![];
-    for folder in [home.path().to_owned(), home.path().join(".cache")] {
+    for folder in ["", ".cache", ".local/state"].map(|below| home.path().join(below)) {
         found.extend(std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.expect("an entry").file_name()));
     }
     found.sort();
-    assert_eq!(found, [".cache", "sandmill"]);
+    assert_eq!(found, [".cache", ".local", "sandmill", "sandmill"]);
 }

@@ -23,6 +23,34 @@ pub mod types {
     pub use crate::error::Error;
 }
 
+/// The import `models`. What it takes is borrowed, so that tensors reach the host from where they lie; what it gives is
+/// owned.
+pub mod models {
+    wit_bindgen::generate!({
+        path: "../../wit/v0.1",
+        inline: "package sandmill:guest; world model-caller { import sandmill:plugin/models@0.1.0; }",
+        with: {
+            "sandmill:plugin/types@0.1.0/dtype": crate::bindings::types::Dtype,
+            // Written by hand, so that it displays as its message.
+            "sandmill:plugin/models@0.1.0/error": crate::models::Error,
+        },
+        generate_all,
+        ownership: Borrowing { duplicate_if_necessary: true },
+    });
+}
+
+/// The export `init`.
+pub mod initializer {
+    wit_bindgen::generate!({
+        path: "../../wit/v0.1",
+        inline: "package sandmill:guest; world initializer { export sandmill:plugin/init@0.1.0; }",
+        // Written by hand, so that it leaves no garbage.
+        with: { "sandmill:plugin/init@0.1.0/asset": crate::init::Asset },
+        generate_all,
+        pub_export_macro: true,
+    });
+}
+
 /// The export `preprocess`.
 pub mod preprocessor {
     wit_bindgen::generate!({
@@ -49,6 +77,22 @@ pub mod postprocessor {
             "sandmill:plugin/log@0.1.0": crate::bindings::imports::sandmill::plugin::log,
             "sandmill:plugin/config@0.1.0": crate::bindings::imports::sandmill::plugin::config,
             "sandmill:plugin/model-info@0.1.0": crate::bindings::imports::sandmill::plugin::model_info,
+        },
+        pub_export_macro: true,
+    });
+}
+
+/// The export `handler`.
+pub mod request_handler {
+    wit_bindgen::generate!({
+        path: "../../wit/v0.1",
+        world: "request-handler",
+        with: {
+            "sandmill:plugin/types@0.1.0": crate::bindings::types,
+            "sandmill:plugin/log@0.1.0": crate::bindings::imports::sandmill::plugin::log,
+            "sandmill:plugin/config@0.1.0": crate::bindings::imports::sandmill::plugin::config,
+            "sandmill:plugin/model-info@0.1.0": crate::bindings::imports::sandmill::plugin::model_info,
+            "sandmill:plugin/models@0.1.0": crate::bindings::models::sandmill::plugin::models,
         },
         pub_export_macro: true,
     });

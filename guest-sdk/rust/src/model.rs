@@ -1,4 +1,4 @@
-//! What the model bound to the function takes and gives. Read from the host at each call.
+//! What the models bound to the function take and give. Read from the host at each call; runs nothing.
 
 pub use crate::bindings::imports::sandmill::plugin::model_info::{Axis, ModelSignature, TensorSpec};
 
@@ -14,10 +14,20 @@ pub fn names() -> Vec<String> {
 
 /// What the function's first model takes and gives; none if the function has no model.
 pub fn signature() -> Option<ModelSignature> {
-    host::signature(names().first()?)
+    signature_of(names().first()?)
+}
+
+/// What the model of this name takes and gives; none if the function has no such model.
+pub fn signature_of(name: &str) -> Option<ModelSignature> {
+    host::signature(name)
 }
 
 /// The custom metadata of the first model's file, as pairs of key and value; empty if there is none.
 pub fn metadata() -> Vec<(String, String)> {
-    names().first().map(|name| host::metadata(name)).unwrap_or_default()
+    names().first().map(|name| metadata_of(name)).unwrap_or_default()
+}
+
+/// The custom metadata of this model's file, as pairs of key and value; empty if there is none, or no such model.
+pub fn metadata_of(name: &str) -> Vec<(String, String)> {
+    host::metadata(name)
 }

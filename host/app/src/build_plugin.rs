@@ -14,13 +14,14 @@ use wit_component::{ComponentEncoder, DecodedWasm};
 // Not wasm32-wasip2: a guest that uses no WASI still imports some there, which costs 2 µs per call and 1.8 times the size.
 const TARGET: &str = "wasm32-unknown-unknown";
 
-// A plugin is instantiated for every request: small and fast counts, debugging it happens natively.
+// A plugin is instantiated for every request: small and fast counts, debugging it happens natively. Only the functions' names
+// stay, so that the host's log can say where a plugin trapped.
 const PROFILE: [(&str, &str); 6] = [
     ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3"),
     ("CARGO_PROFILE_RELEASE_LTO", "true"),
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1"),
     ("CARGO_PROFILE_RELEASE_PANIC", "abort"),
-    ("CARGO_PROFILE_RELEASE_STRIP", "true"),
+    ("CARGO_PROFILE_RELEASE_STRIP", "debuginfo"),
     ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
 ];
 
@@ -40,8 +41,8 @@ pub(crate) struct Built {
 /// whole or not at all.
 ///
 /// # Errors
-/// If `dir` holds no library crate, cargo or the target is missing, the crate does not compile, exports nothing that the
-/// contract knows, or the file cannot be written; each says what to do about it.
+/// If `dir` holds no library crate, cargo or the target is missing, the crate does not compile, exports nothing that answers
+/// requests, or the file cannot be written; each says what to do about it.
 pub(crate) fn build_plugin(dir: &Path, output: Option<&Path>) -> Result<Built> {
     let manifest = manifest_in(dir)?;
     let package = library_package(&manifest)?;
@@ -139,14 +140,26 @@ fn finish(command: &mut Command, failed: &str) -> Result<Vec<u8>> {
 fn encode(module: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = ComponentEncoder::default().validate(true).module(module).context("the module is no plugin's")?;
     let component = encoder.encode().context("the module does not become a component")?;
-    let exports_nothing = match wit_component::decode(&component).context("the component cannot be read back")? {
-        DecodedWasm::Component(resolve, world) => resolve.worlds[world].exports.is_empty(),
-        DecodedWasm::WitPackage(..) => true,
+    let exports = match wit_component::decode(&component).context("the component cannot be read back")? {
+        DecodedWasm::Component(resolve, world) => {
+            resolve.worlds[world].exports.keys().map(|key| resolve.name_world_key(key)).collect()
+        }
+        DecodedWasm::WitPackage(..) => Vec::new(),
     };
-    if exports_nothing {
-        bail!("the crate exports nothing: name its functions with sandmill_plugin::export!(preprocess = …, postprocess = …)");
-    }
+    require_answers(&exports)?;
     Ok(component)
+}
+
+/// Refuses a component in which nothing answers requests; whether what does fits together is the host's to say.
+fn require_answers(exports: &[String]) -> Result<()> {
+    let hint = "name its functions with sandmill_plugin::export!(preprocess = …, postprocess = …) or (handler = …)";
+    if exports.is_empty() {
+        bail!("the crate exports nothing: {hint}");
+    }
+    if exports.iter().all(|export| export.starts_with("sandmill:plugin/init@")) {
+        bail!("the crate exports nothing but `init`: {hint}");
+    }
+    Ok(())
 }
 
 /// Writes beside the target and renames, so that a reader never sees half a component.
@@ -196,9 +209,23 @@ mod tests {
         let world = &resolve.worlds[world];
         let mut exports: Vec<_> = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
         exports.sort();
-        assert_eq!(exports, ["sandmill:plugin/postprocess@0.1.0", "sandmill:plugin/preprocess@0.1.0"]);
+        let expected = ["init", "postprocess", "preprocess"].map(|name| format!("sandmill:plugin/{name}@0.1.0"));
+        assert_eq!(exports, expected);
         let imports: Vec<_> = world.imports.keys().map(|key| resolve.name_world_key(key)).collect();
         assert!(imports.iter().all(|import| import.starts_with("sandmill:plugin/")), "{imports:?}");
+        assert!(!imports.iter().any(|import| import.starts_with("sandmill:plugin/models@")), "{imports:?}");
+        // A function of the SDK that no optimisation inlines: only its address is taken.
+        let name = b"report_panics";
+        assert!(component.windows(name.len()).any(|bytes| bytes == name), "the functions' names should survive");
+    }
+
+    #[test]
+    fn init_alone_is_no_plugin() {
+        let exports = |names: &[&str]| names.iter().map(|name| format!("sandmill:plugin/{name}@0.1.0")).collect::<Vec<_>>();
+        let message = |names| require_answers(&exports(names)).unwrap_err().to_string();
+        assert!(message(&[]).starts_with("the crate exports nothing: "));
+        assert!(message(&["init"]).starts_with("the crate exports nothing but `init`: "));
+        require_answers(&exports(&["handler", "init"])).unwrap();
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use sandmill_catalog::FunctionSpec;
+use sandmill_engine::LoadTimes;
+use sandmill_sandbox::{Loaded, Snapshot};
 
 use crate::cli::CheckOptions;
 use crate::config::Config;
@@ -31,23 +33,47 @@ fn describe(spec: &FunctionSpec, deployed: &Deployed) -> String {
     let mut line = |args: std::fmt::Arguments<'_>| {
         let _infallible = write!(text, "\n  {args}");
     };
-    if let (Some(model), Some(times)) = (deployed.release.model(), &deployed.times) {
-        line(format_args!("model: loaded in {:.1?}, warm in {:.1?}, then {:.1?} a run", times.load, times.warm_up, times.run));
+    for (model, (name, times)) in deployed.models.iter().zip(&deployed.times) {
+        let LoadTimes { load, warm_up, run } = times;
+        line(format_args!("{name}: loaded in {load:.1?}, warm in {warm_up:.1?}, then {run:.1?} a run"));
         let signature = &model.info().signature;
         signature.inputs.iter().for_each(|spec| line(format_args!("  takes {spec}")));
         signature.outputs.iter().for_each(|spec| line(format_args!("  gives {spec}")));
     }
-    for (side, plugin) in [("preprocess", &deployed.release.plugins().pre), ("postprocess", &deployed.release.plugins().post)] {
-        let by = match (plugin, deployed.release.model()) {
-            (Some(_), _) => "by the plugin",
-            (None, Some(_)) => "by the Open Inference Protocol",
-            (None, None) => "none, the plugin answers at once",
-        };
-        line(format_args!("{side}: {by}"));
+    for (file, load) in &deployed.loads {
+        let name = file.file_name().unwrap_or(file.as_os_str()).display();
+        line(format_args!("{name}: {}", describe_load(load)));
+    }
+    let plugins = deployed.release.plugins();
+    if plugins.handler.is_some() {
+        line(format_args!("requests: handled whole by the plugin"));
+    } else {
+        for (side, plugin) in [("preprocess", &plugins.pre), ("postprocess", &plugins.post)] {
+            let by = match (plugin, deployed.release.model()) {
+                (Some(_), _) => "by the plugin",
+                (None, Some(_)) => "by the Open Inference Protocol",
+                (None, None) => "none, the plugin answers at once",
+            };
+            line(format_args!("{side}: {by}"));
+        }
     }
     match &deployed.sample {
         Some(sample) => line(format_args!("sample: {} with {} bytes after {:.1?}", sample.status, sample.bytes, sample.took)),
         None => line(format_args!("sample: none; with a [sample] the whole path is checked before it serves")),
     }
     text
+}
+
+/// How long a plugin took, and whether its requests start as quickly as they can.
+fn describe_load(load: &Loaded) -> String {
+    let compiled = format!("compiled in {:.1?}{}", load.made.compile_time, if load.cached { ", now from the cache" } else { "" });
+    match &load.made.snapshot {
+        Snapshot::Taken { time } => format!("{compiled}; every request starts from the memory that its init left in {time:.1?}"),
+        Snapshot::NoInit => {
+            format!("{compiled}; it exports no `init`, so every request prepares its memory anew: slower than from a snapshot")
+        }
+        Snapshot::Impossible(reason) => {
+            format!("{compiled}; every request runs its `init` anew, which is slower, because no snapshot can be taken: {reason}")
+        }
+    }
 }

@@ -25,6 +25,9 @@ pub(crate) enum Command {
     Invoke(InvokeOptions),
     /// Print the version, and those of what it is built on.
     Version,
+    /// What a server starts for itself, to compile components apart from all else.
+    #[command(hide = true)]
+    Quarantine,
 }
 
 #[derive(Debug, Args)]

@@ -4,10 +4,10 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sandmill_catalog::{ByteSize, Count, FileLimits, ReadError, read_document};
+use sandmill_domain::TenantLimits;
 use sandmill_edge::{EdgeLimits, EdgeOptions};
 use sandmill_engine::{EngineOptions, ModelOptions};
 use sandmill_sandbox::SandboxOptions;
@@ -15,14 +15,15 @@ use sandmill_telemetry::LogFormat;
 use serde::Deserialize;
 
 use crate::cli::ServeOptions;
+use crate::config_sandbox::{Sandbox, Tenants};
 
 const HOUR_MS: usize = 3_600_000;
 const COUNT_MAX: usize = 1 << 20;
-const GIB: usize = 1 << 30;
+pub(crate) const GIB: usize = 1 << 30;
 
-type Millis = Count<1, HOUR_MS>;
-type Number = Count<1, COUNT_MAX>;
-type Size = ByteSize<1, { 64 * GIB }>;
+pub(crate) type Millis = Count<1, HOUR_MS>;
+pub(crate) type Number = Count<1, COUNT_MAX>;
+pub(crate) type Size = ByteSize<1, { 64 * GIB }>;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -33,10 +34,12 @@ pub(crate) struct Config {
     expose_without_keys: bool,
     pub(crate) functions: Vec<PathBuf>,
     functions_max: Option<Number>,
+    assets_bytes_max: Option<Size>,
     pub(crate) threads: Option<Count<1, 1024>>,
     pub(crate) log: Log,
     pub(crate) engine: Engine,
     sandbox: Sandbox,
+    tenants: Tenants,
     edge: Edge,
 }
 
@@ -48,10 +51,12 @@ impl Default for Config {
             expose_without_keys: false,
             functions: Vec::new(),
             functions_max: None,
+            assets_bytes_max: None,
             threads: None,
             log: Log::default(),
             engine: Engine::default(),
             sandbox: Sandbox::default(),
+            tenants: Tenants::default(),
             edge: Edge::default(),
         }
     }
@@ -98,19 +103,6 @@ pub(crate) struct Engine {
     load_timeout_ms: Option<Millis>,
     warm_up_timeout_ms: Option<Millis>,
     warm_up_runs: Option<Count<1, 1000>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Sandbox {
-    /// The folder of the compiled components; an empty text for none.
-    cache: Option<PathBuf>,
-    cache_bytes_max: Option<Size>,
-    instances_max: Option<Count<1, 4096>>,
-    memory_bytes_max: Option<ByteSize<65536, { 4 * GIB }>>,
-    component_bytes_max: Option<ByteSize<1, GIB>>,
-    stack_bytes_max: Option<ByteSize<65536, 1_048_576>>,
-    tick_us: Option<Count<100, 1_000_000>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -171,8 +163,9 @@ impl Config {
     pub(crate) fn file_limits(&self) -> FileLimits {
         let mut limits = FileLimits::default();
         set(&mut limits.functions_max, self.functions_max.map(Count::get));
+        set(&mut limits.assets_bytes_max, self.assets_bytes_max.map(|size| size.get() as u64));
         set(&mut limits.model_bytes_max, self.engine.model_bytes_max.map(|size| size.get() as u64));
-        set(&mut limits.component_bytes_max, self.sandbox.component_bytes_max.map(|size| size.get() as u64));
+        limits.component_bytes_max = self.sandbox_options().compiling.component_bytes_max as u64;
         limits
     }
 
@@ -200,16 +193,12 @@ impl Config {
     }
 
     pub(crate) fn sandbox_options(&self) -> SandboxOptions {
-        let table = &self.sandbox;
-        let cache = table.cache.clone().or_else(default_cache).filter(|folder| !folder.as_os_str().is_empty());
-        let mut options = SandboxOptions { cache, ..SandboxOptions::default() };
-        set(&mut options.cache_bytes_max, table.cache_bytes_max.map(|size| size.get() as u64));
-        set(&mut options.instances_max, table.instances_max.map(small));
-        set(&mut options.memory_bytes_max, table.memory_bytes_max.map(ByteSize::get));
-        set(&mut options.component_bytes_max, table.component_bytes_max.map(ByteSize::get));
-        set(&mut options.stack_bytes_max, table.stack_bytes_max.map(ByteSize::get));
-        set(&mut options.tick, table.tick_us.map(|tick| Duration::from_micros(tick.get() as u64)));
-        options
+        self.sandbox.options()
+    }
+
+    /// What one tenant may use.
+    pub(crate) fn tenant_limits(&self) -> TenantLimits {
+        self.tenants.limits(self.sandbox_options().instances_max)
     }
 }
 
@@ -237,22 +226,16 @@ impl Edge {
     }
 }
 
-fn set<T>(target: &mut T, value: Option<T>) {
+/// Puts a value that is configured in the place of a default.
+pub(crate) fn set<T>(target: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *target = value;
     }
 }
 
 /// A count that its type bounds well below this.
-fn small<const MIN: usize, const MAX: usize>(count: Count<MIN, MAX>) -> u32 {
+pub(crate) fn small<const MIN: usize, const MAX: usize>(count: Count<MIN, MAX>) -> u32 {
     u32::try_from(count.get()).unwrap_or(u32::MAX)
-}
-
-/// The user's cache folder, as the XDG Base Directory Specification says; none without a home.
-fn default_cache() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    Some(caches.join("sandmill/components"))
 }
 
 #[cfg(test)]
@@ -267,6 +250,7 @@ mod tests {
         let real = Config::default();
         assert_eq!(shown.edge_options(), real.edge_options());
         assert_eq!(shown.sandbox_options(), real.sandbox_options());
+        assert_eq!(shown.tenant_limits(), real.tenant_limits());
         assert_eq!(format!("{:?}", shown.engine_options()), format!("{:?}", real.engine_options()));
         assert_eq!(format!("{:?}", shown.model_options()), format!("{:?}", real.model_options()));
         assert_eq!(format!("{:?}", shown.file_limits()), format!("{:?}", real.file_limits()));
@@ -276,6 +260,6 @@ mod tests {
         // What stands behind the last of them is no key.
         left_out.pop();
         // Defaults that depend on the machine are shown as comments.
-        assert_eq!(left_out, ["threads", "library", "cache"], "keys that the page does not show");
+        assert_eq!(left_out, ["threads", "library", "cache", "cache_key"], "keys that the page does not show");
     }
 }

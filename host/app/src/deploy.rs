@@ -1,17 +1,17 @@
 //! From a function's folder to a release that may be served: its model loaded and warm, its plugins compiled, its sample
 //! request answered. Blocking: `serve` and `check` run it on a thread of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use sandmill_catalog::{FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
 use sandmill_domain::ports::{Model, Plugin};
-use sandmill_domain::{FunctionLimits, ModelInfo, ReleaseNumber, TenantId};
+use sandmill_domain::{FunctionLimits, ReleaseNumber, TenantId};
 use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel};
-use sandmill_pipeline::{Plugins, Release, ReleaseParts};
-use sandmill_sandbox::{PluginOptions, Sandbox, WasmPlugin};
+use sandmill_pipeline::{Account, Plugins, Release, ReleaseParts};
+use sandmill_sandbox::{Loaded as PluginLoaded, PluginOptions, Sandbox, WasmPlugin};
 use tokio::runtime::Handle;
 
 /// Makes releases; holds what they share.
@@ -20,17 +20,29 @@ pub(crate) struct Deployer {
     pub(crate) sandbox: Sandbox,
     /// Where sample requests run.
     pub(crate) runtime: Handle,
+    /// What the plugins of all functions take their instances from: there is one tenant.
+    pub(crate) account: Arc<Account>,
     /// How models are run, where their function does not say.
     pub(crate) model_options: ModelOptions,
     /// The largest body that the host as a whole can hold.
     pub(crate) body_bytes_max: usize,
 }
 
+/// The plugins of a function, and how each file came to be one.
+struct Loaded {
+    plugins: Plugins,
+    loads: Vec<(PathBuf, PluginLoaded)>,
+}
+
 /// A release, and what was seen while it was made.
 pub(crate) struct Deployed {
-    pub(crate) release: Release,
-    /// None without a model.
-    pub(crate) times: Option<LoadTimes>,
+    pub(crate) release: Arc<Release>,
+    /// All of them, a handler's too.
+    pub(crate) models: Vec<Arc<dyn Model>>,
+    /// By the models' names, in the same order.
+    pub(crate) times: Vec<(String, LoadTimes)>,
+    /// By the plugins' files.
+    pub(crate) loads: Vec<(PathBuf, PluginLoaded)>,
     /// How the sample was answered, if there is one.
     pub(crate) sample: Option<SampleAnswer>,
 }
@@ -50,24 +62,26 @@ impl Deployer {
 
     fn make(&self, spec: &FunctionSpec) -> Result<Deployed> {
         self.check_limits(&spec.limits)?;
-        let model = spec.model.as_ref().map(|model| self.load_model(model)).transpose()?;
-        let times = model.as_ref().map(OnnxModel::load_times);
-        let info = model.as_ref().map(|model| Arc::clone(model.info()));
-        let plugins = self.load_plugins(spec, info.as_ref())?;
-        if model.is_none() && plugins.pre.is_none() {
-            bail!("it has no model, and its plugin does not export `preprocess`: nothing could answer a request");
+        let models = spec.models.iter().map(|model| self.load_model(model)).collect::<Result<Vec<_>>>()?;
+        let times = models.iter().map(|model| (model.info().name.clone(), model.load_times())).collect();
+        let models: Vec<Arc<dyn Model>> = models.into_iter().map(|model| Arc::new(model) as Arc<dyn Model>).collect();
+        let Loaded { plugins, loads } = self.load_plugins(spec, &models)?;
+        let model = models.first().filter(|_| plugins.handler.is_none()).cloned();
+        if model.is_none() && plugins.pre.is_none() && plugins.handler.is_none() {
+            bail!("it has no model, and its plugin exports neither `preprocess` nor `handler`: nothing could answer a request");
         }
-        let release = Release::new(ReleaseParts {
+        let release = Arc::new(Release::new(ReleaseParts {
             tenant: TenantId::local(),
             function: spec.name.clone(),
             number: ReleaseNumber::FIRST,
             methods: spec.methods.clone(),
             limits: spec.limits.clone(),
-            model: model.map(|model| Arc::new(model) as Arc<dyn Model>),
+            account: Arc::clone(&self.account),
+            model,
             plugins,
-        });
+        }));
         let sample = spec.sample.as_ref().map(|sample| self.rehearse(&release, sample)).transpose()?;
-        Ok(Deployed { release, times, sample })
+        Ok(Deployed { release, models, times, loads, sample })
     }
 
     /// A body that could never be held would be refused for ever, as if it were for now.
@@ -79,11 +93,19 @@ impl Deployer {
                 self.body_bytes_max
             );
         }
+        let tenant = self.account.limits();
+        if limits.plugin.memory_bytes_max > tenant.guest_memory_bytes_max {
+            bail!(
+                "its plugin_memory_bytes_max is {} bytes, but its tenant has {} in all (guest_memory_bytes_max)",
+                limits.plugin.memory_bytes_max,
+                tenant.guest_memory_bytes_max
+            );
+        }
         Ok(())
     }
 
     fn load_model(&self, model: &ModelSpec) -> Result<OnnxModel> {
-        let source = ModelSource { name: "model".to_owned(), bytes: model.file.bytes.clone() };
+        let source = ModelSource { name: model.name.clone(), bytes: model.file.bytes.clone() };
         let defaults = self.model_options.clone();
         let options = ModelOptions {
             threads: model.threads.unwrap_or(defaults.threads),
@@ -96,43 +118,58 @@ impl Deployer {
         self.engine.load(source, &options).with_context(|| model.file.path.display().to_string())
     }
 
-    fn load_plugins(&self, spec: &FunctionSpec, info: Option<&Arc<ModelInfo>>) -> Result<Plugins> {
-        let load = |file: &FileContent| self.load_plugin(spec, file, info);
-        match &spec.plugins {
+    fn load_plugins(&self, spec: &FunctionSpec, models: &[Arc<dyn Model>]) -> Result<Loaded> {
+        let mut loads = Vec::new();
+        let mut load = |file: &FileContent| -> Result<Arc<dyn Plugin>> {
+            let plugin = self.load_plugin(spec, file, models)?;
+            loads.push((file.path.clone(), plugin.loaded().clone()));
+            Ok(Arc::new(plugin))
+        };
+        let plugins = match &spec.plugins {
             PluginFiles::One(file) => {
                 let plugin = load(file)?;
                 let pre = plugin.preprocesses().then(|| Arc::clone(&plugin));
-                let post = plugin.postprocesses().then_some(plugin);
-                Ok(Plugins { pre, post })
+                let post = plugin.postprocesses().then(|| Arc::clone(&plugin));
+                let handler = plugin.handles().then_some(plugin);
+                Plugins { pre, post, handler }
+            }
+            PluginFiles::Handler(file) => {
+                let handler = load(file)?;
+                if !handler.handles() {
+                    bail!("{}: the component does not export `handler`, which [models] are for", file.path.display());
+                }
+                Plugins { handler: Some(handler), ..Plugins::default() }
             }
             PluginFiles::Sides { preprocess, postprocess } => {
-                let pre = preprocess.as_ref().map(load).transpose()?;
-                let post = postprocess.as_ref().map(load).transpose()?;
+                let pre = preprocess.as_ref().map(&mut load).transpose()?;
+                let post = postprocess.as_ref().map(&mut load).transpose()?;
                 require(pre.as_deref().is_none_or(Plugin::preprocesses), preprocess.as_ref(), "preprocess")?;
                 require(post.as_deref().is_none_or(Plugin::postprocesses), postprocess.as_ref(), "postprocess")?;
-                Ok(Plugins { pre, post })
+                Plugins { pre, post, handler: None }
             }
-        }
+        };
+        Ok(Loaded { plugins, loads })
     }
 
-    fn load_plugin(&self, spec: &FunctionSpec, file: &FileContent, info: Option<&Arc<ModelInfo>>) -> Result<Arc<dyn Plugin>> {
-        let FunctionLimits { plugin_time, plugin_memory_bytes_max, plugin_output_bytes_max, .. } = spec.limits;
+    fn load_plugin(&self, spec: &FunctionSpec, file: &FileContent, models: &[Arc<dyn Model>]) -> Result<WasmPlugin> {
         let options = PluginOptions {
             name: spec.name.to_string(),
             config: spec.config.clone(),
-            model: info.cloned(),
-            plugin_time,
-            memory_bytes_max: plugin_memory_bytes_max,
-            output_bytes_max: plugin_output_bytes_max,
+            assets: spec.assets.clone(),
+            models: models.to_vec(),
+            limits: spec.limits.plugin.clone(),
+            grants: spec.grants.clone(),
+            instances: spec.instances.clone(),
         };
-        let plugin: WasmPlugin = self.sandbox.load(&file.bytes, options).with_context(|| file.path.display().to_string())?;
-        Ok(Arc::new(plugin))
+        self.sandbox.load(&file.bytes, options).with_context(|| file.path.display().to_string())
     }
 
-    fn rehearse(&self, release: &Release, sample: &Sample) -> Result<SampleAnswer> {
+    fn rehearse(&self, release: &Arc<Release>, sample: &Sample) -> Result<SampleAnswer> {
         let start = std::time::Instant::now();
         let name = sample.file.as_deref().unwrap_or(Path::new("without a body")).display().to_string();
-        let outcome = self.runtime.block_on(release.rehearse(sample.request.clone()));
+        // As a task of the runtime's, which ends with it: here, it would go on while the runtime goes away.
+        let task = self.runtime.spawn(Arc::clone(release).rehearse(sample.request.clone()));
+        let outcome = self.runtime.block_on(task).context("the sample request was cut off")?;
         let reply = outcome
             .result
             .map_err(|fault| anyhow!("{}", fault.report()))

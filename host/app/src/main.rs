@@ -4,6 +4,7 @@ mod build_plugin;
 mod check;
 mod cli;
 mod config;
+mod config_sandbox;
 mod deploy;
 mod invoke;
 mod process;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         Command::Build(options) => report::built(&options),
         Command::Invoke(options) => invoke::run(&options),
         Command::Version => report::version(),
+        Command::Quarantine => return sandmill_sandbox::serve_quarantine(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,16 +10,16 @@ use sandmill_domain::TenantId;
 use sandmill_domain::ports::Service;
 use sandmill_edge::{Addresses, Edge};
 use sandmill_engine::Engine;
-use sandmill_pipeline::{Pipeline, Release};
-use sandmill_sandbox::Sandbox;
-use sandmill_telemetry::Telemetry;
+use sandmill_pipeline::{Account, Pipeline, Release};
+use sandmill_sandbox::{Sandbox, Snapshot};
+use sandmill_telemetry::{PluginLoad, Telemetry};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::ServeOptions;
 use crate::config::Config;
-use crate::deploy::Deployer;
+use crate::deploy::{Deployed, Deployer};
 use crate::process::take_descriptors;
 use crate::report::say;
 
@@ -100,21 +100,41 @@ pub(crate) fn start_deployer(config: &Config, runtime: Handle) -> Result<Deploye
     let engine = Engine::start(&library, config.engine_options())?;
     let sandbox = Sandbox::start(config.sandbox_options())?;
     let body_bytes_max = config.edge_options().limits.buffered_bytes_max;
-    Ok(Deployer { engine, sandbox, runtime, model_options: config.model_options(), body_bytes_max })
+    let account = Account::new(config.tenant_limits());
+    Ok(Deployer { engine, sandbox, runtime, account, model_options: config.model_options(), body_bytes_max })
 }
 
 /// One after the other: what a function's files hold goes when it is loaded.
-fn load(deployer: &Deployer, specs: Vec<FunctionSpec>, telemetry: &Telemetry) -> Result<Vec<Release>> {
+fn load(deployer: &Deployer, specs: Vec<FunctionSpec>, telemetry: &Telemetry) -> Result<Vec<Arc<Release>>> {
     let mut releases = Vec::with_capacity(specs.len());
     for spec in specs {
         let deployed = deployer.deploy(&spec)?;
-        if let Some(times) = &deployed.times {
-            telemetry.loaded(&TenantId::local(), &spec.name, times.load, times.warm_up);
-        }
-        tracing::info!(function = %spec.name, model_load = ?deployed.times.as_ref().map(|times| times.load), "loaded");
+        note(&spec, &deployed, telemetry);
         releases.push(deployed.release);
     }
     Ok(releases)
+}
+
+/// A function was made: the metrics and the log are told how.
+fn note(spec: &FunctionSpec, deployed: &Deployed, telemetry: &Telemetry) {
+    let tenant = TenantId::local();
+    // Of a function's models together: one that waits, waits for all.
+    let model_load: Duration = deployed.times.iter().map(|(_, times)| times.load).sum();
+    let warm_up: Duration = deployed.times.iter().map(|(_, times)| times.warm_up).sum();
+    if !deployed.times.is_empty() {
+        telemetry.loaded(&tenant, &spec.name, model_load, warm_up);
+    }
+    for (_, load) in &deployed.loads {
+        let snapshot = match &load.made.snapshot {
+            Snapshot::Taken { time } => Some(*time),
+            Snapshot::NoInit | Snapshot::Impossible(_) => None,
+        };
+        let load = PluginLoad { cached: load.cached, compile: load.made.compile_time, snapshot };
+        telemetry.plugin_loaded(&tenant, &spec.name, &load);
+    }
+    let plugin_load: Duration = deployed.loads.iter().map(|(_, load)| load.time).sum();
+    let cached = deployed.loads.iter().all(|(_, load)| load.cached);
+    tracing::info!(function = %spec.name, ?model_load, ?plugin_load, cached, "loaded");
 }
 
 /// What is said when all functions are warm.

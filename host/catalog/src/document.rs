@@ -64,8 +64,8 @@ pub fn read_document<T: DeserializeOwned>(text: &str) -> Result<T, Vec<Problem>>
     }
 }
 
-/// A parsed document, for readers that have rules across keys and want to say where they are broken.
-#[derive(Debug)]
+/// A parsed document, for readers that have rules across keys and want to say where they are broken. Without `Debug`: there may
+/// be secrets in it.
 pub struct Document<'a> {
     text: &'a str,
     root: DeValue<'a>,
@@ -120,11 +120,31 @@ impl<'a> Document<'a> {
         self.walk(path).count() == path.len()
     }
 
+    /// Whether an array or a table is written at this path, with nothing in it.
+    pub(crate) fn is_empty(&self, path: &[&str]) -> bool {
+        let empty = |value: &DeValue<'_>| match value {
+            DeValue::Array(array) => array.is_empty(),
+            DeValue::Table(table) => table.is_empty(),
+            _ => false,
+        };
+        self.contains(path) && self.walk(path).last().is_some_and(|value| empty(value.get_ref()))
+    }
+
     /// A problem with the value at this path of keys, or with its absence from as much of the path as is written.
     pub fn problem(&self, path: &[&str], message: impl Into<String>) -> Problem {
-        let offset = self.walk(path).last().map_or(0, |value| value.span().start);
-        let key = path.iter().map(|key| show_key(key)).collect::<Vec<_>>().join(".");
-        Problem::at(self.text, offset, key, message)
+        Problem::at(self.text, self.offset(path), show_path(path), message)
+    }
+
+    /// A problem with one element of the array at this path.
+    pub(crate) fn problem_of(&self, path: &[&str], element: usize, message: impl Into<String>) -> Problem {
+        let array = self.walk(path).last().and_then(|value| value.get_ref().as_array());
+        let offset = array.and_then(|array| array.get(element)).map_or_else(|| self.offset(path), |value| value.span().start);
+        Problem::at(self.text, offset, show_path(path), message)
+    }
+
+    /// Where the value at this path begins, or as much of the path as is written.
+    pub(crate) fn offset(&self, path: &[&str]) -> usize {
+        self.walk(path).last().map_or(0, |value| value.span().start)
     }
 
     /// The values along the path, as far as they are written.
@@ -135,6 +155,10 @@ impl<'a> Document<'a> {
             Some(found)
         })
     }
+}
+
+fn show_path(path: &[&str]) -> String {
+    path.iter().map(|key| show_key(key)).collect::<Vec<_>>().join(".")
 }
 
 #[cfg(test)]
@@ -295,5 +319,10 @@ mod tests {
         assert_eq!(of(&["server", "port"]), (2, 1));
         assert_eq!(of(&["model"]), (1, 1));
         assert_eq!(document.problem(&["model"], "no").to_string(), "line 1: model: no");
+        let document = Document::parse("ports = [1,\n2,\n3]\npeers = []\nserver.a = {}").expect("good");
+        assert!(document.is_empty(&["peers"]) && document.is_empty(&["server", "a"]));
+        assert!(!document.is_empty(&["ports"]) && !document.is_empty(&["server"]) && !document.is_empty(&["peers", "a"]));
+        assert_eq!(document.problem_of(&["ports"], 2, "no").to_string(), "line 3: ports: no");
+        assert_eq!(document.problem_of(&["ports"], 3, "no").to_string(), "line 1: ports: no");
     }
 }

@@ -8,16 +8,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method};
-use sandmill_domain::{FunctionLimits, FunctionName, Request, RequestHead};
+use sandmill_domain::FunctionName;
 use thiserror::Error;
 
-use crate::digest::Digest;
 use crate::document::{DOCUMENT_BYTES_MAX, Document, Problem};
 use crate::files::{FileError, Folder};
-use crate::function::{FileContent, FunctionSpec, ModelSpec, Plugins, Sample};
-use crate::manifest::{FilePath, Manifest, ModelTable, PluginTable, SampleTable, check_tables};
+use crate::function::FunctionSpec;
+use crate::manifest::Manifest;
+use crate::reader::Reader;
 
 /// The file that makes a folder a function's.
 const MANIFEST: &str = "function.toml";
@@ -29,13 +27,15 @@ pub struct FileLimits {
     pub model_bytes_max: u64,
     /// A plugin's component, in bytes.
     pub component_bytes_max: u64,
+    /// The assets of one function together, in bytes.
+    pub assets_bytes_max: u64,
     /// Functions in all.
     pub functions_max: usize,
 }
 
 impl Default for FileLimits {
     fn default() -> Self {
-        Self { model_bytes_max: 2 << 30, component_bytes_max: 64 << 20, functions_max: 1000 }
+        Self { model_bytes_max: 2 << 30, component_bytes_max: 64 << 20, assets_bytes_max: 64 << 20, functions_max: 1000 }
     }
 }
 
@@ -160,10 +160,10 @@ pub fn read_function(path: &Path, limits: &FileLimits) -> Result<FunctionSpec, R
     let refuse = |problems| ReadError::Invalid { path: path.join(MANIFEST), problems };
     let document = Document::parse(&text).map_err(|problem| refuse(vec![problem]))?;
     let (manifest, mut problems) = document.read::<Manifest>();
-    problems.extend(check_tables(&document));
-    let mut reader = Reader { folder: &folder, document: &document, limits, sound: problems.is_empty(), problems };
+    problems.extend(manifest.iter().flat_map(|manifest| manifest.check(&document)));
+    let mut reader = Reader::new(&folder, &document, limits, problems);
     let function = manifest.and_then(|manifest| reader.read(path, manifest));
-    let mut problems = reader.problems;
+    let mut problems = reader.into_problems();
     problems.sort();
     function.filter(|_| problems.is_empty()).ok_or_else(|| refuse(problems))
 }
@@ -178,108 +178,4 @@ fn read_manifest(path: &Path, folder: &Folder) -> Result<String, ReadError> {
         let good = str::from_utf8(&error.as_bytes()[..error.utf8_error().valid_up_to()]).unwrap_or_default();
         ReadError::Invalid { path: file, problems: vec![Problem::at(good, good.len(), String::new(), "this is not UTF-8")] }
     })
-}
-
-/// Turns a manifest into a function; what it gives is of use only if it finds no problem.
-struct Reader<'a> {
-    folder: &'a Folder,
-    document: &'a Document<'a>,
-    limits: &'a FileLimits,
-    /// Whether the manifest is right in itself: if not, its values may be defaults in the place of refused ones.
-    sound: bool,
-    problems: Vec<Problem>,
-}
-
-impl Reader<'_> {
-    fn read(&mut self, path: &Path, manifest: Manifest) -> Option<FunctionSpec> {
-        let limits = FunctionLimits::from(&manifest.limits);
-        let methods = manifest.methods.0;
-        // All are read before the first that failed ends it: each has problems of its own to tell.
-        let name = manifest.name.map(|name| name.0).or_else(|| self.name_by_folder());
-        let model = manifest.model.map(|table| self.model(&table));
-        let plugin = manifest.plugin.map(|table| self.component("plugin", &table));
-        let preprocess = manifest.preprocess.map(|table| self.component("preprocess", &table));
-        let postprocess = manifest.postprocess.map(|table| self.component("postprocess", &table));
-        let sample = manifest.sample.filter(|_| self.sound).map(|table| self.sample(table, &methods, &limits));
-        let plugins = match plugin {
-            Some(plugin) => Plugins::One(plugin?),
-            None => Plugins::Sides { preprocess: settle(preprocess)?, postprocess: settle(postprocess)? },
-        };
-        Some(FunctionSpec {
-            name: name?,
-            folder: path.to_owned(),
-            methods,
-            model: settle(model)?,
-            plugins,
-            config: manifest.config.into_iter().collect(),
-            limits,
-            sample: settle(sample)?,
-        })
-    }
-
-    fn name_by_folder(&mut self) -> Option<FunctionName> {
-        // One that is written and refused has been told of.
-        if self.document.contains(&["name"]) {
-            return None;
-        }
-        FunctionName::new(self.folder.name().unwrap_or_default())
-            .map_err(|error| {
-                let message = format!("not given, and the folder's own does not serve: {error}");
-                self.problems.push(self.document.problem(&["name"], message));
-            })
-            .ok()
-    }
-
-    fn model(&mut self, table: &ModelTable) -> Option<ModelSpec> {
-        let file = self.pinned("model", &table.path, table.sha256, self.limits.model_bytes_max)?;
-        Some(ModelSpec {
-            file,
-            batch_max: table.batch_max(),
-            axis_max: table.axis_max(),
-            axes: table.axes(),
-            threads: table.threads.map(crate::Count::get),
-            queue_max: table.queue_max(),
-        })
-    }
-
-    fn component(&mut self, table: &str, plugin: &PluginTable) -> Option<FileContent> {
-        self.pinned(table, &plugin.path, plugin.sha256, self.limits.component_bytes_max)
-    }
-
-    fn pinned(&mut self, table: &str, path: &FilePath, pin: Option<Digest>, bytes_max: u64) -> Option<FileContent> {
-        let file = self.file(&[table, "path"], path, bytes_max)?;
-        if let Some(pin) = pin.filter(|pin| *pin != file.sha256) {
-            let message = format!("the file has another SHA-256: {}, not {pin}", file.sha256);
-            self.problems.push(self.document.problem(&[table, "sha256"], message));
-        }
-        Some(file)
-    }
-
-    fn sample(&mut self, table: SampleTable, methods: &[Method], limits: &FunctionLimits) -> Option<Sample> {
-        let method = table.method.map(|name| name.0).or_else(|| methods.first().cloned())?;
-        if !methods.contains(&method) {
-            let message = format!("the function does not answer {method}: its methods are {methods:?}");
-            self.problems.push(self.document.problem(&["sample", "method"], message));
-        }
-        let body = table.body.map(|path| self.file(&["sample", "body"], &path, limits.body_bytes_max as u64));
-        let (file, body) = settle(body)?.map(|content| (content.path, content.bytes)).unzip();
-        let headers: HeaderMap = table.content_type.into_iter().map(|value| (CONTENT_TYPE, value.0)).collect();
-        let head = RequestHead { method, path_rest: table.path.rest, query: table.path.query, headers };
-        Some(Sample { request: Request { head, body: body.unwrap_or_default() }, file })
-    }
-
-    fn file(&mut self, key: &[&str], path: &FilePath, bytes_max: u64) -> Option<FileContent> {
-        match self.folder.read(&path.0, bytes_max) {
-            Ok((path, bytes)) => Some(FileContent { path, sha256: Digest::of(&bytes), bytes }),
-            Err(error) => {
-                self.problems.push(self.document.problem(key, format!("`{}`: {error}", path.0.display())));
-                None
-            }
-        }
-    }
-}
-
-/// Nothing wanted is nothing found; something wanted and not found ends it.
-fn settle<T>(wanted: Option<Option<T>>) -> Option<Option<T>> {
-    wanted.map_or(Some(None), |found| found.map(Some))
 }

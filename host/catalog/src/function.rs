@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::Method;
-use sandmill_domain::{FunctionLimits, FunctionName, Request};
+use sandmill_domain::{Asset, FunctionLimits, FunctionName, Grants, InstancePolicy, Request, Setting};
 
 use crate::Digest;
 
@@ -18,14 +18,21 @@ pub struct FunctionSpec {
     pub folder: PathBuf,
     /// The methods that it answers, at least one.
     pub methods: Vec<Method>,
-    /// Its model; a function without one has a plugin that may preprocess.
-    pub model: Option<ModelSpec>,
-    /// What stands around the model.
+    /// Its models, in the order of the file; more than one only with [`Plugins::Handler`], none only with a plugin that may
+    /// answer by itself.
+    pub models: Vec<ModelSpec>,
+    /// What stands around the models.
     pub plugins: Plugins,
+    /// The files that its plugins get, in the order of the file; no name twice.
+    pub assets: Vec<Asset>,
     /// What its plugins are configured with, in the order of the keys.
-    pub config: Vec<(String, String)>,
-    /// The bounds of its requests.
+    pub config: Vec<Setting>,
+    /// The bounds of its requests; whether the host gives as much is not checked.
     pub limits: FunctionLimits,
+    /// How long its plugins' instances live.
+    pub instances: InstancePolicy,
+    /// What its plugins may do; whether the host grants it is not checked.
+    pub grants: Grants,
     /// A request that it must answer before it counts as ready.
     pub sample: Option<Sample>,
 }
@@ -33,6 +40,8 @@ pub struct FunctionSpec {
 /// A model and how it is to be run.
 #[derive(Clone, Debug)]
 pub struct ModelSpec {
+    /// What the function's plugins know it by: `[a-z0-9][a-z0-9_-]{0,62}`; `model` for the only one of a `[model]` table.
+    pub name: String,
     /// The ONNX file.
     pub file: FileContent,
     /// The bound of the first axis, if it is dynamic: rows that run together.
@@ -47,11 +56,13 @@ pub struct ModelSpec {
     pub queue_max: usize,
 }
 
-/// The components around the model.
+/// The components around the models.
 #[derive(Clone, Debug)]
 pub enum Plugins {
-    /// One component for whichever sides it exports: one instance serves both sides of a request.
+    /// One component for whatever it exports, either side or whole requests: one instance serves both sides of a request.
     One(FileContent),
+    /// One component that must handle whole requests: its function's models come from `[models]`.
+    Handler(FileContent),
     /// A component of its own for each side, or none.
     Sides {
         /// Before the model.

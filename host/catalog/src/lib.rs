@@ -12,6 +12,7 @@ mod function;
 mod manifest;
 mod node;
 mod quantity;
+mod reader;
 
 pub use digest::{Digest, DigestError};
 pub use document::{Document, Problem, read_document};

@@ -1,49 +1,62 @@
 //! `function.toml` as it is written: its keys, their defaults and bounds. Opens no file.
 
-use std::collections::BTreeMap;
-use std::path::{Component, PathBuf};
+mod bundle;
+mod grants;
+mod limits;
+mod sample;
 
-use http::{HeaderValue, Method};
-use sandmill_domain::{FunctionLimits, FunctionName, NameError};
+use std::collections::BTreeMap;
+
+use sandmill_domain::{FunctionName, NameError};
 use serde::Deserialize;
 
 use crate::digest::Digest;
 use crate::document::{Document, Problem};
-use crate::quantity::{ByteSize, Count};
+use crate::quantity::Count;
 
-/// The methods that a function can answer.
-const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+pub(crate) use bundle::{AssetPaths, ConfigValue, FilePath};
+pub(crate) use grants::GrantsTable;
+pub(crate) use limits::{InstancesTable, LimitsTable};
+pub(crate) use sample::{Methods, SampleTable};
 
 /// The largest bound of an axis: sizes beyond it overflow somewhere in the runtime's kernels.
 const AXIS_MAX: usize = i32::MAX as usize;
 
 type AxisBound = Count<1, AXIS_MAX>;
-/// Up to an hour.
-type Millis = Count<1, 3_600_000>;
-type BodySize = ByteSize<1, { 1 << 30 }>;
-/// From one page of WebAssembly to all that 32 bits address.
-type MemorySize = ByteSize<{ 64 << 10 }, { 4 << 30 }>;
 
-/// The whole file.
-#[derive(Debug, Deserialize)]
+const MODELS_MAX: usize = 16;
+
+/// The whole file; without `Debug`, for its secrets.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
     pub(crate) name: Option<Name>,
     #[serde(default)]
     pub(crate) methods: Methods,
+    pub(crate) assets: Option<AssetPaths>,
     pub(crate) model: Option<ModelTable>,
+    pub(crate) models: Option<ModelTables>,
     pub(crate) plugin: Option<PluginTable>,
     pub(crate) preprocess: Option<PluginTable>,
     pub(crate) postprocess: Option<PluginTable>,
     #[serde(default)]
-    pub(crate) config: BTreeMap<String, String>,
+    pub(crate) config: BTreeMap<String, ConfigValue>,
     #[serde(default)]
     pub(crate) limits: LimitsTable,
+    #[serde(default)]
+    pub(crate) instances: InstancesTable,
+    #[serde(default)]
+    pub(crate) grants: GrantsTable,
     pub(crate) sample: Option<SampleTable>,
 }
 
-/// `[model]`
-#[derive(Debug, Deserialize)]
+/// `[models]`
+#[derive(Deserialize)]
+#[serde(try_from = "BTreeMap<ModelName, ModelTable>")]
+pub(crate) struct ModelTables(BTreeMap<ModelName, ModelTable>);
+
+/// `[model]`, or one of `[models]`
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModelTable {
     pub(crate) path: FilePath,
@@ -57,34 +70,11 @@ pub(crate) struct ModelTable {
 }
 
 /// `[plugin]`, `[preprocess]`, `[postprocess]`
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PluginTable {
     pub(crate) path: FilePath,
     pub(crate) sha256: Option<Digest>,
-}
-
-/// `[limits]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LimitsTable {
-    timeout_ms: Option<Millis>,
-    body_bytes_max: Option<BodySize>,
-    concurrency_max: Option<Count<1, 65_536>>,
-    plugin_time_ms: Option<Millis>,
-    plugin_memory_bytes_max: Option<MemorySize>,
-    plugin_output_bytes_max: Option<BodySize>,
-}
-
-/// `[sample]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SampleTable {
-    pub(crate) method: Option<MethodName>,
-    #[serde(default)]
-    pub(crate) path: RequestPath,
-    pub(crate) content_type: Option<MediaType>,
-    pub(crate) body: Option<FilePath>,
 }
 
 impl ModelTable {
@@ -109,40 +99,102 @@ fn axis_bound(bound: AxisBound) -> i64 {
     i64::try_from(bound.get()).expect("invariant: a bound is at most `AXIS_MAX`")
 }
 
-impl From<&LimitsTable> for FunctionLimits {
-    fn from(table: &LimitsTable) -> Self {
-        let default = Self::default();
-        Self {
-            timeout: table.timeout_ms.map_or(default.timeout, Count::as_millis),
-            body_bytes_max: table.body_bytes_max.map_or(default.body_bytes_max, ByteSize::get),
-            concurrency_max: table.concurrency_max.map_or(default.concurrency_max, Count::get),
-            plugin_time: table.plugin_time_ms.map_or(default.plugin_time, Count::as_millis),
-            plugin_memory_bytes_max: table.plugin_memory_bytes_max.map_or(default.plugin_memory_bytes_max, ByteSize::get),
-            plugin_output_bytes_max: table.plugin_output_bytes_max.map_or(default.plugin_output_bytes_max, ByteSize::get),
+impl Manifest {
+    /// What is wrong across keys: tables that do not go together, and values that rule each other out. It goes by what is
+    /// written, be it right or wrong in itself.
+    pub(crate) fn check(&self, document: &Document<'_>) -> Vec<Problem> {
+        let mut problems = check_models(document);
+        problems.extend(self.instances.check(document));
+        if self.grants.asset_files && (!document.contains(&["assets"]) || document.is_empty(&["assets"])) {
+            problems.push(document.problem(&["grants", "asset_files"], "there are no `assets` to give"));
         }
+        for key in self.config.keys().filter(|key| is_unclear(document, key)) {
+            problems.push(document.problem(&["config", key], "expected either `secret` or `secret_env`"));
+        }
+        problems
     }
 }
 
-/// The rules on which tables go together; they look at what is written, be it right or wrong in itself.
-pub(crate) fn check_tables(document: &Document<'_>) -> Vec<Problem> {
-    let has = |table| document.contains(&[table]);
+/// A table for a secret with nothing in it, or with two.
+fn is_unclear(document: &Document<'_>, key: &str) -> bool {
+    let has = |kind| document.contains(&["config", key, kind]);
+    document.is_empty(&["config", key]) || (has("secret") && has("secret_env"))
+}
+
+fn check_models(document: &Document<'_>) -> Vec<Problem> {
+    let has = |table: &&str| document.contains(&[table]);
+    let sides: Vec<_> = ["preprocess", "postprocess"].into_iter().filter(has).collect();
     let mut problems = Vec::new();
-    if has("plugin") {
-        for side in ["preprocess", "postprocess"].into_iter().filter(|side| has(side)) {
-            problems.push(document.problem(&[side], "`[plugin]` already stands for both sides: leave out one of them"));
-        }
+    if has(&"plugin") {
+        let message = "`[plugin]` already stands for both sides: leave out one of them";
+        problems.extend(sides.iter().map(|side| document.problem(&[side], message)));
     }
-    if !has("model") && has("postprocess") {
-        problems.push(document.problem(&["postprocess"], "there is no `[model]` whose outputs it could take"));
-    } else if !has("model") && !has("plugin") && !has("preprocess") {
-        let message = "a function needs a `[model]`, a `[plugin]` that answers by itself, or both";
-        problems.push(document.problem(&[], message));
+    if document.is_empty(&["models"]) {
+        problems.push(document.problem(&["models"], "expected at least one model"));
+    }
+    match (has(&"model"), has(&"models")) {
+        (true, true) => {
+            let message = "`[model]` and `[models]` exclude each other: leave out one of them";
+            problems.push(document.problem(&["models"], message));
+        }
+        (false, true) if !has(&"plugin") => {
+            let sides = sides.iter().map(|side| format!("`[{side}]`")).collect::<Vec<_>>().join(" and ");
+            let instead = if sides.is_empty() { sides } else { format!(", instead of {sides}") };
+            let message = format!("it takes a `[plugin]` that handles whole requests to run these{instead}");
+            problems.push(document.problem(&["models"], message));
+        }
+        (false, false) if has(&"postprocess") => {
+            problems.push(document.problem(&["postprocess"], "there is no `[model]` whose outputs it could take"));
+        }
+        (false, false) if !has(&"plugin") && !has(&"preprocess") => {
+            let message = "a function needs a `[model]`, a `[plugin]` that answers by itself, or both";
+            problems.push(document.problem(&[], message));
+        }
+        _ => {}
     }
     problems
 }
 
+impl ModelTables {
+    /// The models in the order of the file.
+    pub(crate) fn in_order(&self, document: &Document<'_>) -> Vec<(&str, &ModelTable)> {
+        let mut models: Vec<_> = self.0.iter().map(|(name, table)| (name.0.as_str(), table)).collect();
+        models.sort_by_key(|(name, _)| document.offset(&["models", name]));
+        models
+    }
+}
+
+impl TryFrom<BTreeMap<ModelName, ModelTable>> for ModelTables {
+    type Error = String;
+
+    fn try_from(models: BTreeMap<ModelName, ModelTable>) -> Result<Self, String> {
+        match models.len() {
+            0..=MODELS_MAX => Ok(Self(models)),
+            count => Err(format!("expected at most {MODELS_MAX} models, found {count}")),
+        }
+    }
+}
+
+/// The name of one of several models.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+struct ModelName(String);
+
+impl TryFrom<String> for ModelName {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, &'static str> {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+        let fits = (1..=63).contains(&name.len()) && name.bytes().all(allowed) && !name.starts_with(['-', '_']);
+        if fits {
+            return Ok(Self(name));
+        }
+        Err("expected a name of lower-case letters, digits, `-` and `_`, beginning with a letter or digit, 63 at most")
+    }
+}
+
 /// A function's name.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(try_from = "String")]
 pub(crate) struct Name(pub(crate) FunctionName);
 
@@ -151,100 +203,5 @@ impl TryFrom<String> for Name {
 
     fn try_from(text: String) -> Result<Self, NameError> {
         FunctionName::new(&text).map(Self)
-    }
-}
-
-/// A file of the folder: a relative path without `..`.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct FilePath(pub(crate) PathBuf);
-
-impl TryFrom<String> for FilePath {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let path = PathBuf::from(text);
-        let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-        let named = path.file_name().is_some();
-        if inside && named {
-            Ok(Self(path))
-        } else {
-            Err(format!("expected a file of this folder, without `..`, found {path:?}"))
-        }
-    }
-}
-
-/// One of [`METHODS`].
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct MethodName(pub(crate) Method);
-
-impl TryFrom<String> for MethodName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let method = METHODS.into_iter().find(|method| method.as_str() == text);
-        method.map(Self).ok_or_else(|| format!("expected one of {METHODS:?}, found {text:?}"))
-    }
-}
-
-/// At least one method, none twice; `POST` by default.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "Vec<MethodName>")]
-pub(crate) struct Methods(pub(crate) Vec<Method>);
-
-impl Default for Methods {
-    fn default() -> Self {
-        Self(vec![Method::POST])
-    }
-}
-
-impl TryFrom<Vec<MethodName>> for Methods {
-    type Error = String;
-
-    fn try_from(names: Vec<MethodName>) -> Result<Self, String> {
-        let methods: Vec<_> = names.into_iter().map(|name| name.0).collect();
-        let twice = methods.iter().enumerate().find(|(at, method)| methods[..*at].contains(method));
-        match twice {
-            Some((_, method)) => Err(format!("{method} is given twice")),
-            None if methods.is_empty() => Err("expected at least one method".into()),
-            None => Ok(Self(methods)),
-        }
-    }
-}
-
-/// What follows the function's name in the path, and the query.
-#[derive(Debug, Default, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct RequestPath {
-    pub(crate) rest: String,
-    pub(crate) query: Option<String>,
-}
-
-impl TryFrom<String> for RequestPath {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-        if !plain || !(text.is_empty() || text.starts_with(['/', '?'])) {
-            return Err(format!("expected what follows the function's name, such as \"/part?key=value\", found {text:?}"));
-        }
-        Ok(match text.split_once('?') {
-            Some((rest, query)) => Self { rest: rest.into(), query: Some(query.into()) },
-            None => Self { rest: text, query: None },
-        })
-    }
-}
-
-/// The value of a `content-type` header.
-#[derive(Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct MediaType(pub(crate) HeaderValue);
-
-impl TryFrom<String> for MediaType {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        HeaderValue::try_from(&text).map(Self).map_err(|_| format!("expected a media type, found {text:?}"))
     }
 }

@@ -21,6 +21,11 @@ impl<const MIN: usize, const MAX: usize> Count<MIN, MAX> {
     pub fn as_millis(self) -> Duration {
         Duration::from_millis(self.0 as u64)
     }
+
+    /// The number as seconds, for keys of seconds.
+    pub fn as_secs(self) -> Duration {
+        Duration::from_secs(self.0 as u64)
+    }
 }
 
 impl<'de, const MIN: usize, const MAX: usize> Deserialize<'de> for Count<MIN, MAX> {

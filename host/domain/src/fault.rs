@@ -27,8 +27,18 @@ pub enum Code {
     Unsupported,
     /// The caller's own bound is reached.
     TooManyRequests,
-    /// The plugin trapped, ran out of its limits or made no sense.
+    /// The plugin reported a failure of its own, or could not be run.
     PluginFailed,
+    /// The plugin trapped.
+    PluginTrapped,
+    /// The plugin's running time is over.
+    PluginTimeout,
+    /// The plugin failed after it reached its memory limit.
+    PluginOutOfMemory,
+    /// What the plugin gave breaks the contract, its limits or the model's signature.
+    PluginBadOutput,
+    /// The plugin used what it is not granted.
+    PluginForbidden,
     /// The model's run failed.
     ModelFailed,
     /// The host itself failed.
@@ -57,6 +67,11 @@ impl Code {
             Self::Unsupported => "unsupported",
             Self::TooManyRequests => "too_many_requests",
             Self::PluginFailed => "plugin_failed",
+            Self::PluginTrapped => "plugin_trapped",
+            Self::PluginTimeout => "plugin_timeout",
+            Self::PluginOutOfMemory => "plugin_out_of_memory",
+            Self::PluginBadOutput => "plugin_bad_output",
+            Self::PluginForbidden => "plugin_forbidden",
             Self::ModelFailed => "model_failed",
             Self::Internal => "internal",
             Self::Overloaded => "overloaded",
@@ -69,7 +84,12 @@ impl Code {
     /// Who is to blame unless the place that found it knows better.
     const fn blame(self) -> Blame {
         match self {
-            Self::PluginFailed => Blame::Plugin,
+            Self::PluginFailed
+            | Self::PluginTrapped
+            | Self::PluginTimeout
+            | Self::PluginOutOfMemory
+            | Self::PluginBadOutput
+            | Self::PluginForbidden => Blame::Plugin,
             Self::ModelFailed => Blame::Model,
             Self::Internal | Self::Overloaded | Self::NotReady | Self::DeadlineExceeded => Blame::Host,
             _ => Blame::Caller,

@@ -4,9 +4,11 @@
 //! format, or depends on wasmtime, ONNX Runtime, hyper or tokio.
 
 mod buffer;
+mod bundle;
 mod deadline;
 mod dtype;
 mod fault;
+mod grants;
 mod limits;
 mod message;
 mod name;
@@ -15,10 +17,12 @@ mod signature;
 mod tensor;
 
 pub use buffer::{Buffer, Lender};
+pub use bundle::{Asset, Setting};
 pub use deadline::Deadline;
 pub use dtype::Dtype;
 pub use fault::{Advice, Blame, Code, Fault};
-pub use limits::FunctionLimits;
+pub use grants::{Grants, GrantsMax, Origin, OriginError};
+pub use limits::{FunctionLimits, InstanceBudget, InstancePolicy, PluginLimits, TenantLimits};
 pub use message::{Header, Reply, Request, RequestHead};
 pub use name::{FunctionName, NameError, ReleaseNumber, TenantId};
 pub use signature::{Axis, Mismatch, ModelInfo, Signature, TensorSpec};

@@ -53,10 +53,13 @@ pub trait Plugin: Send + Sync {
     /// Whether it postprocesses.
     fn postprocesses(&self) -> bool;
 
+    /// Whether it answers whole requests, and runs models itself.
+    fn handles(&self) -> bool;
+
     /// An instance for one request; dropping it frees everything that the guest holds.
     ///
     /// # Errors
-    /// `Overloaded` when no instance is free, `PluginFailed` when the guest's start fails.
+    /// `Overloaded` when no instance is free, or one of the plugin's faults when the guest's start fails.
     fn open(&self, deadline: Deadline) -> BoxFuture<'_, Result<Box<dyn Guest>, Fault>>;
 }
 
@@ -65,8 +68,8 @@ pub trait Guest: Send {
     /// From the request to the model's inputs, or an answer at once. The tensors are not checked against any signature.
     ///
     /// # Errors
-    /// The plugin's own refusal with the code of its kind; `PluginFailed` for a trap or a passed limit;
-    /// `DeadlineExceeded` for a plugin that runs out of time.
+    /// The plugin's own refusal with the code of its kind; `PluginTrapped`, `PluginTimeout`, `PluginOutOfMemory`,
+    /// `PluginBadOutput`, `PluginForbidden`; `DeadlineExceeded` when the request's time is over.
     fn preprocess(&mut self, request: Request) -> BoxFuture<'_, Result<Prepared, Fault>>;
 
     /// From the model's outputs to the reply.
@@ -74,6 +77,47 @@ pub trait Guest: Send {
     /// # Errors
     /// As [`Guest::preprocess`].
     fn postprocess<'a>(&'a mut self, head: &'a RequestHead, outputs: Vec<Tensor>) -> BoxFuture<'a, Result<Reply, Fault>>;
+
+    /// The whole of a request; the guest runs the function's models itself.
+    ///
+    /// # Errors
+    /// As [`Guest::preprocess`].
+    fn handle(&mut self, request: Request) -> BoxFuture<'_, Result<Reply, Fault>>;
+
+    /// What it has used so far.
+    fn usage(&self) -> PluginUsage;
+}
+
+/// What the plugin's instances of one request used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PluginUsage {
+    /// For the instances to be there, the guest's own start included.
+    pub instantiation: Duration,
+    /// The guest's own running time, without that of the host's functions.
+    pub running: Duration,
+    /// The most linear memory that one instance had, in bytes.
+    pub memory_bytes: usize,
+    /// Of the runs that a handler asked for: from each call to the start of its run, added up.
+    pub queued: Duration,
+    /// The runs themselves, added up.
+    pub inference: Duration,
+    /// How many runs a handler asked for.
+    pub inferences: u32,
+}
+
+impl PluginUsage {
+    /// Of two instances one after the other.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            instantiation: self.instantiation + other.instantiation,
+            running: self.running + other.running,
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+            queued: self.queued + other.queued,
+            inference: self.inference + other.inference,
+            inferences: self.inferences + other.inferences,
+        }
+    }
 }
 
 /// What preprocessing made of a request.
@@ -173,4 +217,8 @@ pub struct Stages {
     pub inference: Option<Duration>,
     /// The plugin's postprocessing; or the encoding of the protocol's tensors.
     pub postprocess: Option<Duration>,
+    /// A handler's whole work, its fresh instance and its models' runs included.
+    pub handle: Option<Duration>,
+    /// What plugins used; none if none ran.
+    pub plugin: Option<PluginUsage>,
 }

@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::Dtype;
 use crate::tensor::{Tensor, byte_strings, element_count};
 
 /// One axis of a declared shape.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Axis {
     /// Exactly this size.
     Fixed(i64),
@@ -24,7 +25,7 @@ pub enum Axis {
 }
 
 /// A tensor that a model takes or gives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorSpec {
     /// The name.
     pub name: String,
@@ -35,7 +36,7 @@ pub struct TensorSpec {
 }
 
 /// What a model takes and gives, in the order of its file.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
     /// All are needed.
     pub inputs: Vec<TensorSpec>,
@@ -44,7 +45,7 @@ pub struct Signature {
 }
 
 /// What is known of a loaded model.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelInfo {
     /// The name under which the function knows it.
     pub name: String,

@@ -25,9 +25,15 @@ pub(crate) fn status(code: Code) -> StatusCode {
         Code::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
         Code::Unsupported => StatusCode::NOT_IMPLEMENTED,
         Code::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
-        Code::PluginFailed | Code::ModelFailed | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::PluginFailed
+        | Code::PluginTrapped
+        | Code::PluginOutOfMemory
+        | Code::PluginBadOutput
+        | Code::PluginForbidden
+        | Code::ModelFailed
+        | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         Code::Overloaded | Code::NotReady => StatusCode::SERVICE_UNAVAILABLE,
-        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::DeadlineExceeded | Code::PluginTimeout => StatusCode::GATEWAY_TIMEOUT,
         Code::Cancelled => StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST),
     }
 }

@@ -8,6 +8,7 @@ use sandmill_domain::ports::{BoxFuture, Form, Outcome, Ticket};
 use sandmill_domain::{Advice, Code, Deadline, Fault, ReleaseNumber, Request};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::account::Claim;
 use crate::call;
 use crate::release::Release;
 
@@ -17,6 +18,8 @@ pub(crate) struct Admission {
     form: Form,
     deadline: Deadline,
     _permit: OwnedSemaphorePermit,
+    /// None for a call that no plugin takes part in.
+    _claim: Option<Claim>,
 }
 
 impl Admission {
@@ -27,8 +30,14 @@ impl Admission {
             return Err(Fault::new(Code::NotFound, format!("function `{}` has no model", release.function())));
         }
         let permit = Arc::clone(&release.permits).try_acquire_owned().map_err(|_none| full(release))?;
+        let claim = match form {
+            Form::Function if !release.parts.plugins.are_none() => {
+                Some(release.parts.account.claim(release.parts.limits.plugin.memory_bytes_max)?)
+            }
+            _ => None,
+        };
         let deadline = Deadline::after(Instant::now(), release.parts.limits.timeout);
-        Ok(Self { release: Arc::clone(release), form, deadline, _permit: permit })
+        Ok(Self { release: Arc::clone(release), form, deadline, _permit: permit, _claim: claim })
     }
 }
 

@@ -1,9 +1,10 @@
-//! One call from the whole request to the whole reply: prepare → check → infer → finish. Nothing else happens here.
+//! One call from the whole request to the whole reply: prepare → check → infer → finish; or one handler that does all of it.
+//! Nothing else happens here.
 
 use std::time::{Duration, Instant};
 
-use sandmill_domain::ports::{Form, Guest, Inference, Model, Outcome, Plugin, Prepared, Stages};
-use sandmill_domain::{Blame, Code, Deadline, Fault, Reply, Request, RequestHead, Tensor};
+use sandmill_domain::ports::{Form, Guest, Inference, Model, Outcome, Plugin, PluginUsage, Prepared, Stages};
+use sandmill_domain::{Code, Deadline, Fault, Reply, Request, RequestHead, Tensor};
 use sandmill_protocol::{Wanted, decode, encode};
 
 use crate::release::Release;
@@ -14,7 +15,11 @@ const COMPUTED_INLINE_BYTES_MAX: usize = 64 << 10;
 /// Runs the request to its end. Dropping the future ends the plugin's or the model's run.
 pub(crate) async fn run(release: &Release, form: Form, request: Request, deadline: Deadline) -> Outcome {
     let mut stages = Stages::default();
-    let result = Call::new(release, form, deadline).answer(request, &mut stages).await;
+    let call = Call::new(release, form, deadline);
+    let result = match (&release.parts.plugins.handler, form) {
+        (Some(handler), Form::Function) => call.handle(handler.as_ref(), request, &mut stages).await,
+        _ => call.answer(request, &mut stages).await,
+    };
     Outcome { result, stages }
 }
 
@@ -55,35 +60,60 @@ impl<'a> Call<'a> {
     }
 
     async fn answer(&self, request: Request, stages: &mut Stages) -> Result<Reply, Fault> {
-        let (inputs, finish) = match timed(&mut stages.preprocess, self.prepare(request)).await? {
+        let Stages { preprocess, plugin: usage, .. } = stages;
+        let (inputs, finish) = match timed(preprocess, self.prepare(request, usage)).await? {
             Work::Answered(reply) => return Ok(reply),
             Work::Inputs(inputs, finish) => (inputs, finish),
         };
         let Inference { outputs, queued, ran } = self.model()?.infer(inputs, self.deadline).await?;
         stages.queue = Some(queued);
         stages.inference = Some(ran);
-        timed(&mut stages.postprocess, self.finish(outputs, finish)).await
+        let Stages { postprocess, plugin: usage, .. } = stages;
+        timed(postprocess, self.finish(outputs, finish, usage)).await
     }
 
-    async fn prepare(&self, request: Request) -> Result<Work<'a>, Fault> {
+    /// The plugin's own way from the request to the reply, models included.
+    async fn handle(&self, plugin: &dyn Plugin, request: Request, stages: &mut Stages) -> Result<Reply, Fault> {
+        let Stages { handle, plugin: usage, .. } = stages;
+        let work = async {
+            let mut guest = plugin.open(self.deadline).await?;
+            let reply = guest.handle(request).await;
+            add(usage, guest.as_ref());
+            reply
+        };
+        let result = timed(handle, work).await;
+        if let Some(usage) = stages.plugin.filter(|usage| usage.inferences > 0) {
+            stages.queue = Some(usage.queued);
+            stages.inference = Some(usage.inference);
+        }
+        result
+    }
+
+    async fn prepare(&self, request: Request, usage: &mut Option<PluginUsage>) -> Result<Work<'a>, Fault> {
         match self.pre {
-            Some(plugin) => self.preprocess(plugin, request).await,
+            Some(plugin) => self.preprocess(plugin, request, usage).await,
             None => self.decode(request),
         }
     }
 
     /// The plugin's tensors are checked like a stranger's: it may not know the model that it was bound to.
-    async fn preprocess(&self, plugin: &dyn Plugin, request: Request) -> Result<Work<'a>, Fault> {
+    async fn preprocess(
+        &self,
+        plugin: &dyn Plugin,
+        request: Request,
+        usage: &mut Option<PluginUsage>,
+    ) -> Result<Work<'a>, Fault> {
         let post = self.post.map(|post| (post, request.head.clone()));
         let mut guest = plugin.open(self.deadline).await?;
-        let tensors = match guest.preprocess(request).await? {
+        let prepared = guest.preprocess(request).await;
+        *usage = Some(guest.usage());
+        let tensors = match prepared? {
             Prepared::Reply(reply) => return Ok(Work::Answered(reply)),
             Prepared::Tensors(tensors) => tensors,
         };
         let model = self.model()?.info();
         model.signature.check_inputs(&tensors).map_err(|mismatch| {
-            let message = format!("the plugin's tensors do not fit the model: {mismatch}");
-            Fault::new(Code::PluginFailed, message).blaming(Blame::Plugin)
+            Fault::new(Code::PluginBadOutput, format!("the plugin's tensors do not fit the model: {mismatch}"))
         })?;
         let finish = match post {
             Some((_same, head)) if self.release.parts.plugins.are_one() => Finish::SameGuest(guest, head),
@@ -104,10 +134,20 @@ impl<'a> Call<'a> {
         Ok(Work::Inputs(decoded.inputs, finish))
     }
 
-    async fn finish(&self, outputs: Vec<Tensor>, finish: Finish<'_>) -> Result<Reply, Fault> {
+    async fn finish(&self, outputs: Vec<Tensor>, finish: Finish<'_>, usage: &mut Option<PluginUsage>) -> Result<Reply, Fault> {
         match finish {
-            Finish::SameGuest(mut guest, head) => guest.postprocess(&head, outputs).await,
-            Finish::Plugin(plugin, head) => plugin.open(self.deadline).await?.postprocess(&head, outputs).await,
+            Finish::SameGuest(mut guest, head) => {
+                let reply = guest.postprocess(&head, outputs).await;
+                // What it had used before is part of this.
+                *usage = Some(guest.usage());
+                reply
+            }
+            Finish::Plugin(plugin, head) => {
+                let mut guest = plugin.open(self.deadline).await?;
+                let reply = guest.postprocess(&head, outputs).await;
+                add(usage, guest.as_ref());
+                reply
+            }
             Finish::Encode(wanted) => self.encode(&wanted, &outputs),
         }
     }
@@ -122,6 +162,10 @@ impl<'a> Call<'a> {
             Fault::new(Code::PluginFailed, "the plugin made tensors, but the function has no model to run them on")
         })
     }
+}
+
+fn add(usage: &mut Option<PluginUsage>, guest: &dyn Guest) {
+    *usage = Some(usage.unwrap_or_default().and(guest.usage()));
 }
 
 /// Does work that takes time in proportion to `bytes`: JSON at some 100 MB/s. Much of it would hold up the other requests of

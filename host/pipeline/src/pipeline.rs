@@ -23,11 +23,11 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Serves these releases and no others from now on; requests under way keep the release that they began with.
-    pub fn publish(&self, releases: Vec<Release>) {
+    pub fn publish(&self, releases: Vec<Arc<Release>>) {
         let mut table = Table::new();
         for release in releases {
             let functions = table.entry(release.tenant().clone()).or_default();
-            functions.insert(release.function().clone(), Arc::new(release));
+            functions.insert(release.function().clone(), release);
         }
         self.table.store(Arc::new(table));
     }

@@ -8,6 +8,7 @@ use sandmill_domain::ports::{Form, Model, Outcome, Plugin};
 use sandmill_domain::{Deadline, FunctionLimits, FunctionName, ReleaseNumber, Request, TenantId};
 use tokio::sync::Semaphore;
 
+use crate::account::Account;
 use crate::call;
 
 /// What stands around the model.
@@ -17,12 +18,19 @@ pub struct Plugins {
     pub pre: Option<Arc<dyn Plugin>>,
     /// After the model; without one the reply is an Open Inference Protocol body.
     pub post: Option<Arc<dyn Plugin>>,
+    /// In place of both, and of the model: a plugin that answers whole requests.
+    pub handler: Option<Arc<dyn Plugin>>,
 }
 
 impl Plugins {
     /// Whether one component stands on both sides: then one instance serves both.
     pub(crate) fn are_one(&self) -> bool {
         matches!((&self.pre, &self.post), (Some(pre), Some(post)) if Arc::ptr_eq(pre, post))
+    }
+
+    /// Whether no plugin takes part at all.
+    pub(crate) fn are_none(&self) -> bool {
+        self.pre.is_none() && self.post.is_none() && self.handler.is_none()
     }
 }
 
@@ -38,7 +46,9 @@ pub struct ReleaseParts {
     pub methods: Vec<Method>,
     /// Its bounds.
     pub limits: FunctionLimits,
-    /// Its model; a function that always answers at once has none.
+    /// What it takes its plugins' instances from.
+    pub account: Arc<Account>,
+    /// Its model; a function that always answers at once has none, nor has one whose plugin runs models itself.
     pub model: Option<Arc<dyn Model>>,
     /// Its plugins.
     pub plugins: Plugins,
@@ -80,8 +90,8 @@ impl Release {
 
     /// Runs one request through the whole function, without admission: for the sample request that a release must
     /// answer before it is served.
-    pub async fn rehearse(&self, request: Request) -> Outcome {
+    pub async fn rehearse(self: Arc<Self>, request: Request) -> Outcome {
         let deadline = Deadline::after(Instant::now(), self.parts.limits.timeout);
-        call::run(self, Form::Function, request, deadline).await
+        call::run(&self, Form::Function, request, deadline).await
     }
 }

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use sandmill_domain::ports::{BoxFuture, Form, Guest, Inference, Model, Outcome, Plugin, Prepared, Service, Target};
+use sandmill_domain::ports::{BoxFuture, Form, Guest, Inference, Model, Outcome, Plugin, PluginUsage, Prepared, Service, Target};
 use sandmill_domain::{
     Axis, Blame, Buffer, Code, Deadline, Dtype, Fault, FunctionLimits, FunctionName, Lender, ModelInfo, ReleaseNumber, Reply,
-    Request, RequestHead, Signature, TenantId, Tensor, TensorSpec,
+    Request, RequestHead, Signature, TenantId, TenantLimits, Tensor, TensorSpec,
 };
-use sandmill_pipeline::{Pipeline, Plugins, Release, ReleaseParts};
+use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts};
 
 /// Gives its input back as its output, and counts its runs.
 struct Echo {
@@ -80,6 +80,10 @@ impl Plugin for Through {
         self.post
     }
 
+    fn handles(&self) -> bool {
+        false
+    }
+
     fn open(&self, _deadline: Deadline) -> BoxFuture<'_, Result<Box<dyn Guest>, Fault>> {
         self.opened.fetch_add(1, Ordering::Relaxed);
         let guest = ThroughGuest { tensor: self.tensor, at_once: self.at_once, calls: 0 };
@@ -92,6 +96,8 @@ struct ThroughGuest {
     at_once: bool,
     calls: u8,
 }
+
+const TICK: Duration = Duration::from_micros(1);
 
 fn reply(body: impl Into<Bytes>) -> Reply {
     Reply { status: StatusCode::OK, headers: vec![], body: body.into() }
@@ -111,6 +117,16 @@ impl Guest for ThroughGuest {
         let body = [&outputs[0].data[..], head.path_rest.as_bytes(), &[self.calls]].concat();
         Box::pin(async { Ok(reply(body)) })
     }
+
+    fn handle(&mut self, request: Request) -> BoxFuture<'_, Result<Reply, Fault>> {
+        self.calls += 1;
+        Box::pin(async { Ok(reply(request.body)) })
+    }
+
+    fn usage(&self) -> PluginUsage {
+        let calls = u32::from(self.calls);
+        PluginUsage { running: Duration::from_millis(1) * calls, inferences: calls, queued: TICK, ..PluginUsage::default() }
+    }
 }
 
 fn target(form: Form) -> Target {
@@ -119,7 +135,13 @@ fn target(form: Form) -> Target {
 }
 
 fn pipeline(model: Option<Arc<Echo>>, plugins: Plugins) -> Pipeline {
+    let plenty = TenantLimits { instances_max: 100, guest_memory_bytes_max: usize::MAX };
+    pipeline_of(model, plugins, &Account::new(plenty))
+}
+
+fn pipeline_of(model: Option<Arc<Echo>>, plugins: Plugins, account: &Arc<Account>) -> Pipeline {
     let parts = ReleaseParts {
+        account: Arc::clone(account),
         tenant: TenantId::local(),
         function: target(Form::Function).function,
         number: ReleaseNumber::FIRST,
@@ -129,7 +151,7 @@ fn pipeline(model: Option<Arc<Echo>>, plugins: Plugins) -> Pipeline {
         plugins,
     };
     let pipeline = Pipeline::default();
-    pipeline.publish(vec![Release::new(parts)]);
+    pipeline.publish(vec![Arc::new(Release::new(parts))]);
     pipeline.set_ready(true);
     pipeline
 }
@@ -151,7 +173,7 @@ fn refusal(pipeline: &Pipeline, target: &Target, method: &Method) -> Fault {
 async fn one_component_on_both_sides_is_one_instance() {
     let plugin = Arc::new(Through::new());
     let side = || Some(Arc::clone(&plugin) as Arc<dyn Plugin>);
-    let pipeline = pipeline(Some(Echo::new()), Plugins { pre: side(), post: side() });
+    let pipeline = pipeline(Some(Echo::new()), Plugins { pre: side(), post: side(), handler: None });
     let outcome = call(&pipeline, Form::Function, b"abc").await;
     assert_eq!(outcome.result.expect("a reply").body, &b"abc/p\x02"[..]);
     assert_eq!(plugin.opened.load(Ordering::Relaxed), 1);
@@ -161,7 +183,7 @@ async fn one_component_on_both_sides_is_one_instance() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn two_components_are_two_instances() {
     let side = || Some(Arc::new(Through::new()) as Arc<dyn Plugin>);
-    let pipeline = pipeline(Some(Echo::new()), Plugins { pre: side(), post: side() });
+    let pipeline = pipeline(Some(Echo::new()), Plugins { pre: side(), post: side(), handler: None });
     let outcome = call(&pipeline, Form::Function, b"abc").await;
     assert_eq!(outcome.result.expect("a reply").body, &b"abc/p\x01"[..]);
 }
@@ -170,7 +192,8 @@ async fn two_components_are_two_instances() {
 async fn an_answer_at_once_runs_neither_model_nor_postprocess() {
     let model = Echo::new();
     let plugin: Arc<dyn Plugin> = Arc::new(Through { at_once: true, ..Through::new() });
-    let pipeline = pipeline(Some(Arc::clone(&model)), Plugins { pre: Some(Arc::clone(&plugin)), post: Some(plugin) });
+    let pipeline =
+        pipeline(Some(Arc::clone(&model)), Plugins { pre: Some(Arc::clone(&plugin)), post: Some(plugin), handler: None });
     let outcome = call(&pipeline, Form::Function, b"abc").await;
     assert_eq!(outcome.result.expect("a reply").body, "at once");
     assert_eq!(model.runs.load(Ordering::Relaxed), 0);
@@ -181,9 +204,9 @@ async fn an_answer_at_once_runs_neither_model_nor_postprocess() {
 async fn tensors_of_a_plugin_that_do_not_fit_are_its_fault() {
     let model = Echo::new();
     let plugin: Arc<dyn Plugin> = Arc::new(Through { tensor: "wrong", ..Through::new() });
-    let pipeline = pipeline(Some(Arc::clone(&model)), Plugins { pre: Some(plugin), post: None });
+    let pipeline = pipeline(Some(Arc::clone(&model)), Plugins { pre: Some(plugin), ..Plugins::default() });
     let fault = call(&pipeline, Form::Function, b"abc").await.result.expect_err("a fault");
-    assert_eq!((fault.code, fault.blame), (Code::PluginFailed, Blame::Plugin));
+    assert_eq!((fault.code, fault.blame), (Code::PluginBadOutput, Blame::Plugin));
     assert!(fault.message.contains("`wrong`") && fault.message.contains("`in`"), "{fault}");
     assert_eq!(model.runs.load(Ordering::Relaxed), 0);
 }
@@ -191,13 +214,15 @@ async fn tensors_of_a_plugin_that_do_not_fit_are_its_fault() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_missing_side_speaks_the_protocol() {
     let pre: Arc<dyn Plugin> = Arc::new(Through { post: false, ..Through::new() });
-    let outcome = call(&pipeline(Some(Echo::new()), Plugins { pre: Some(pre), post: None }), Form::Function, b"\x07").await;
+    let outcome =
+        call(&pipeline(Some(Echo::new()), Plugins { pre: Some(pre), ..Plugins::default() }), Form::Function, b"\x07").await;
     let body = String::from_utf8(outcome.result.expect("a reply").body.to_vec()).expect("text");
     assert!(body.contains(r#""outputs":[{"name":"out""#) && body.contains("[7]"), "{body}");
 
     let post: Arc<dyn Plugin> = Arc::new(Through { pre: false, ..Through::new() });
     let body = br#"{"inputs":[{"name":"in","shape":[1],"datatype":"UINT8","data":[65]}]}"#;
-    let outcome = call(&pipeline(Some(Echo::new()), Plugins { pre: None, post: Some(post) }), Form::Function, body).await;
+    let outcome =
+        call(&pipeline(Some(Echo::new()), Plugins { post: Some(post), ..Plugins::default() }), Form::Function, body).await;
     assert_eq!(outcome.result.expect("a reply").body, &b"A/p\x01"[..]);
 }
 
@@ -205,7 +230,7 @@ async fn a_missing_side_speaks_the_protocol() {
 async fn the_protocol_passes_the_plugins_by() {
     let plugin = Arc::new(Through::new());
     let side = || Some(Arc::clone(&plugin) as Arc<dyn Plugin>);
-    let pipeline = pipeline(Some(Echo::new()), Plugins { pre: side(), post: side() });
+    let pipeline = pipeline(Some(Echo::new()), Plugins { pre: side(), post: side(), handler: None });
     let body = br#"{"inputs":[{"name":"in","shape":[1],"datatype":"UINT8","data":[65]}]}"#;
     let outcome = call(&pipeline, Form::OpenInference, body).await;
     assert_eq!(outcome.result.expect("a reply").status, StatusCode::OK);
@@ -215,7 +240,7 @@ async fn the_protocol_passes_the_plugins_by() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_function_without_a_model_is_no_model() {
     let plugin: Arc<dyn Plugin> = Arc::new(Through::new());
-    let pipeline = pipeline(None, Plugins { pre: Some(plugin), post: None });
+    let pipeline = pipeline(None, Plugins { pre: Some(plugin), ..Plugins::default() });
     assert_eq!(refusal(&pipeline, &target(Form::OpenInference), &Method::POST).code, Code::NotFound);
     assert_eq!(pipeline.describe(&target(Form::OpenInference)).expect_err("a refusal").code, Code::NotFound);
     let fault = call(&pipeline, Form::Function, b"abc").await.result.expect_err("a fault");
@@ -250,4 +275,52 @@ fn what_is_not_there_is_not_found() {
 fn before_it_is_ready_nothing_is_missing() {
     let pipeline = Pipeline::default();
     assert_eq!(refusal(&pipeline, &target(Form::Function), &Method::POST).code, Code::NotReady);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_plugins_use_is_added_up_once() {
+    let plugin: Arc<dyn Plugin> = Arc::new(Through::new());
+    let other: Arc<dyn Plugin> = Arc::new(Through::new());
+    let running = async |post: &Arc<dyn Plugin>| {
+        let plugins = Plugins { pre: Some(Arc::clone(&plugin)), post: Some(Arc::clone(post)), handler: None };
+        let outcome = call(&pipeline(Some(Echo::new()), plugins), Form::Function, b"abc").await;
+        outcome.stages.plugin.expect("plugins ran").running
+    };
+    assert_eq!(running(&plugin).await, Duration::from_millis(2));
+    assert_eq!(running(&other).await, Duration::from_millis(2));
+    let outcome = call(&pipeline(Some(Echo::new()), Plugins::default()), Form::OpenInference, b"x").await;
+    assert_eq!(outcome.stages.plugin, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_handler_answers_by_itself_and_is_no_model() {
+    let handler: Arc<dyn Plugin> = Arc::new(Through::new());
+    let pipeline = pipeline(None, Plugins { handler: Some(handler), ..Plugins::default() });
+    let outcome = call(&pipeline, Form::Function, b"abc").await;
+    assert_eq!(outcome.result.expect("a reply").body, "abc");
+    assert_eq!((outcome.stages.queue, outcome.stages.inference), (Some(TICK), Some(Duration::ZERO)));
+    assert!(outcome.stages.handle.is_some() && outcome.stages.preprocess.is_none());
+    assert_eq!(refusal(&pipeline, &target(Form::OpenInference), &Method::POST).code, Code::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_tenants_bounds_are_taken_with_the_ticket() {
+    let memory_bytes = FunctionLimits::default().plugin.memory_bytes_max;
+    let side = || Some(Arc::new(Through::new()) as Arc<dyn Plugin>);
+    for (limits, name) in [
+        (TenantLimits { instances_max: 1, guest_memory_bytes_max: usize::MAX }, "instances_max"),
+        (TenantLimits { instances_max: 9, guest_memory_bytes_max: memory_bytes }, "guest_memory_bytes_max"),
+    ] {
+        let account = Account::new(limits);
+        let plugins = || Plugins { pre: side(), ..Plugins::default() };
+        let one = pipeline_of(Some(Echo::new()), plugins(), &account);
+        let two = pipeline_of(Some(Echo::new()), plugins(), &account);
+        let held = one.admit(&target(Form::Function), &Method::POST).expect("the first");
+        let fault = refusal(&two, &target(Form::Function), &Method::POST);
+        assert_eq!((fault.code, fault.blame), (Code::TooManyRequests, Blame::Caller));
+        assert!(fault.message.contains(name), "{fault}");
+        assert!(two.admit(&target(Form::OpenInference), &Method::POST).is_ok(), "no plugin takes part");
+        drop(held);
+        assert!(two.admit(&target(Form::Function), &Method::POST).is_ok());
+    }
 }

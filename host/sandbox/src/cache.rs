@@ -1,4 +1,8 @@
-//! Compiled components on disk, in a folder that only this user can enter. Knows files and digests, not wasmtime.
+//! Compiled components on disk, in a folder that only this user can enter, each sealed with a key that lies elsewhere. Knows
+//! files and seals, not wasmtime.
+//!
+//! A file is what was kept, a note on it, the note's length and the seal of all that. It is written under another name, synced,
+//! renamed and never changed; what is wrong with one is a line in the log, and it is made anew.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read, Write};
@@ -7,14 +11,23 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hmac::{Hmac, KeyInit, Mac};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-/// Begins every file; to be changed with the form of what follows: the digest, the length, the code.
-const MAGIC: &[u8; 8] = b"smcode\x00\x01";
+use crate::options::CacheOptions;
+use crate::seal_key::{SealKey, SealKeyError};
+
+/// Stands in every seal; to be changed with the form of the files.
+const FORM: &[u8; 8] = b"smcode\x00\x02";
 const DIGEST_BYTES: usize = 32;
-const HEADER_BYTES: usize = MAGIC.len() + DIGEST_BYTES + 8;
+/// The note's length, and the seal.
+const TAIL_BYTES: usize = 4 + DIGEST_BYTES;
+/// The longest note.
+const NOTE_BYTES_MAX: usize = 64 << 10;
+/// What is read at once.
+const CHUNK_BYTES: usize = 256 << 10;
 /// Group and others.
 const NOT_OURS: u32 = 0o077;
 
@@ -47,26 +60,39 @@ pub enum CacheError {
         /// Its permissions.
         mode: u32,
     },
+    /// The key lies where the files do.
+    #[error("the key of the cache, {}, lies in the cache's own folder: keep it elsewhere", key.display())]
+    KeyInside {
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// The key cannot be used.
+    #[error(transparent)]
+    Key(#[from] SealKeyError),
 }
 
-/// Which compiled code: one component under one set of settings.
+/// Which compiled code: one job under one set of settings.
 pub(crate) struct Key {
     digest: [u8; DIGEST_BYTES],
 }
 
-/// Code that this user's host wrote for the key that it was read by.
-pub(crate) struct Trusted(Vec<u8>);
+/// A file that this user's host wrote for the key that it was found by, sealed and unchanged when it was read.
+pub(crate) struct Trusted {
+    file: File,
+    note: Vec<u8>,
+}
 
 /// The folder, held open, so that a path that is changed later leads nobody elsewhere.
 pub(crate) struct Cache {
     folder: OwnedFd,
+    key: SealKey,
     bytes_max: u64,
     writes: AtomicU64,
 }
 
 impl Key {
-    pub(crate) fn new(component: &[u8], settings: u64) -> Self {
-        let digest = Sha256::new().chain_update(settings.to_le_bytes()).chain_update(component).finalize();
+    pub(crate) fn new(job: &[u8], settings: u64) -> Self {
+        let digest = Sha256::new().chain_update(settings.to_le_bytes()).chain_update(job).finalize();
         Self { digest: digest.into() }
     }
 
@@ -76,17 +102,24 @@ impl Key {
 }
 
 impl Trusted {
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
+    /// The open file; what was kept stands at its start.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// What was noted of it.
+    pub(crate) fn note(&self) -> &[u8] {
+        &self.note
     }
 }
 
 impl Cache {
-    /// Opens the folder, making it if need be.
+    /// Opens the folder, making it if need be, and reads its key.
     ///
     /// # Errors
-    /// If it cannot be made, is another user's, or lets others in.
-    pub(crate) fn open(folder: &Path, bytes_max: u64) -> Result<Self, CacheError> {
+    /// If it cannot be made, is another user's, or lets others in; or if that is so of the key.
+    pub(crate) fn open(options: &CacheOptions) -> Result<Self, CacheError> {
+        let folder = &options.folder;
         let failed = |source: io::Error| CacheError::Open { folder: folder.into(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
         let handle = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
@@ -100,17 +133,20 @@ impl Cache {
         if mode & NOT_OURS != 0 {
             return Err(CacheError::Exposed { folder: folder.into(), mode });
         }
-        Ok(Self { folder: handle, bytes_max, writes: AtomicU64::new(0) })
+        check_key_lies_outside(folder, &options.key)?;
+        let key = SealKey::open(&options.key)?;
+        Ok(Self { folder: handle, key, bytes_max: options.bytes_max, writes: AtomicU64::new(0) })
     }
 
-    /// The code kept under a key; none if there is none, or the file is not what was written.
+    /// What is kept under a key; none if there is nothing, or the file is not what was written.
     pub(crate) fn read(&self, key: &Key) -> Option<Trusted> {
         let name = key.file_name();
-        match self.read_file(&name) {
-            Ok(file) => verify(file, key).or_else(|| {
-                tracing::warn!(file = name, "a file of the plugin cache is damaged, compiling anew");
+        match self.read_file(&name, key) {
+            Ok(Some(trusted)) => Some(trusted),
+            Ok(None) => {
+                tracing::warn!(file = name, "a file of the plugin cache is damaged or not ours, compiling anew");
                 None
-            }),
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
                 tracing::warn!(file = name, "a file of the plugin cache cannot be read, compiling anew: {error}");
@@ -119,38 +155,68 @@ impl Cache {
         }
     }
 
-    /// Keeps code under a key, whole or not at all, then makes room; what fails is a line in the log.
-    pub(crate) fn write(&self, key: &Key, code: &[u8]) {
+    /// Keeps code and a note under a key, whole or not at all, then makes room; what fails is a line in the log.
+    pub(crate) fn write(&self, key: &Key, code: &[u8], note: &[u8]) {
         let name = key.file_name();
-        if u64::try_from(HEADER_BYTES + code.len()).is_ok_and(|bytes| bytes > self.bytes_max) {
+        let bytes = code.len() + note.len() + TAIL_BYTES;
+        if note.len() > NOTE_BYTES_MAX || u64::try_from(bytes).is_ok_and(|bytes| bytes > self.bytes_max) {
             return;
         }
-        let kept = self.write_file(&name, key, code).and_then(|()| self.make_room(&name));
+        let kept = self.write_file(&name, key, code, note).and_then(|()| self.make_room(&name));
         if let Err(error) = kept {
             tracing::warn!(file = name, "compiled code is not kept in the plugin cache: {error}");
         }
     }
 
-    fn read_file(&self, name: &str) -> io::Result<Vec<u8>> {
+    fn read_file(&self, name: &str, key: &Key) -> io::Result<Option<Trusted>> {
         // Without waiting for the other end of what turns out to be a pipe.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(&self.folder, name, flags, Mode::empty())?);
-        if !file.metadata()?.is_file() {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
             return Err(io::Error::other("no regular file"));
         }
-        let mut bytes = Vec::new();
-        file.take(self.bytes_max).read_to_end(&mut bytes)?;
-        Ok(bytes)
+        let Some(sealed) = metadata.len().checked_sub(DIGEST_BYTES as u64).filter(|_| metadata.len() <= self.bytes_max) else {
+            return Ok(None);
+        };
+        let Some(last) = self.check_seal(&file, key, sealed)? else { return Ok(None) };
+        Ok(note_of(&last).map(|note| Trusted { note, file }))
     }
 
-    fn write_file(&self, name: &str, key: &Key, code: &[u8]) -> io::Result<()> {
+    /// The last bytes under the seal, if it is right.
+    fn check_seal(&self, file: &File, key: &Key, sealed: u64) -> io::Result<Option<Vec<u8>>> {
+        let mut seal = self.seal(key);
+        let mut last = Vec::new();
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut rest = file.take(sealed);
+        loop {
+            let count = rest.read(&mut chunk)?;
+            if count == 0 {
+                break;
+            }
+            seal.update(&chunk[..count]);
+            last.extend_from_slice(&chunk[..count]);
+            let excess = last.len().saturating_sub(NOTE_BYTES_MAX + 4);
+            last.drain(..excess);
+        }
+        let mut expected = [0; DIGEST_BYTES];
+        rest.into_inner().read_exact(&mut expected)?;
+        Ok(seal.verify_slice(&expected).is_ok().then_some(last))
+    }
+
+    fn write_file(&self, name: &str, key: &Key, code: &[u8], note: &[u8]) -> io::Result<()> {
         let number = self.writes.fetch_add(1, Ordering::Relaxed);
         let temporary = format!("{name}.{}.{number}", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(&self.folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
+        let length = u32::try_from(note.len()).map_err(io::Error::other)?.to_le_bytes();
+        let mut seal = self.seal(key);
         let mut write = || {
-            file.write_all(&header(key, code))?;
-            file.write_all(code)?;
+            for part in [code, note, &length] {
+                seal.update(part);
+                file.write_all(part)?;
+            }
+            file.write_all(&seal.clone().finalize().into_bytes())?;
             file.sync_all()?;
             Ok(rustix::fs::renameat(&self.folder, &temporary, &self.folder, name)?)
         };
@@ -158,6 +224,15 @@ impl Cache {
             // Best effort: if it stays, it is among the oldest files one day.
             let _gone = rustix::fs::unlinkat(&self.folder, &temporary, AtFlags::empty());
         })
+    }
+
+    /// Binds what follows to the form of the files and to the key that they are kept under, so that a file by another name is
+    /// no less damaged than half a file.
+    fn seal(&self, key: &Key) -> Hmac<Sha256> {
+        let mut seal = Hmac::<Sha256>::new_from_slice(self.key.bytes()).expect("invariant: any length is a key");
+        seal.update(FORM);
+        seal.update(&key.digest);
+        seal
     }
 
     /// Deletes the oldest of the cache's own files, but never `newest`, until the rest is within the bound. Whatever else lies
@@ -200,26 +275,18 @@ fn is_ours(name: &[u8]) -> bool {
     digest.iter().all(u8::is_ascii_hexdigit) && (rest.is_empty() || is_written)
 }
 
-fn header(key: &Key, code: &[u8]) -> [u8; HEADER_BYTES] {
-    let mut header = [0; HEADER_BYTES];
-    header[..8].copy_from_slice(MAGIC);
-    header[8..40].copy_from_slice(&seal(key, code));
-    header[40..].copy_from_slice(&(code.len() as u64).to_le_bytes());
-    header
+/// The note at the end of what is sealed.
+fn note_of(sealed: &[u8]) -> Option<Vec<u8>> {
+    let (rest, length) = sealed.split_last_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let start = rest.len().checked_sub(length)?;
+    Some(rest[start..].to_vec())
 }
 
-/// Binds code to the key it was written under, so that a file by another name is no less damaged than half a file.
-fn seal(key: &Key, code: &[u8]) -> [u8; DIGEST_BYTES] {
-    Sha256::new().chain_update(key.digest).chain_update(code).finalize().into()
-}
-
-fn verify(mut file: Vec<u8>, key: &Key) -> Option<Trusted> {
-    let (head, code) = file.split_first_chunk::<HEADER_BYTES>()?;
-    if *head != header(key, code) {
-        return None;
-    }
-    file.drain(..HEADER_BYTES);
-    Some(Trusted(file))
+fn check_key_lies_outside(folder: &Path, key: &Path) -> Result<(), CacheError> {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let inside = key.parent().is_some_and(|parent| whole(parent).starts_with(whole(folder)));
+    if inside { Err(CacheError::KeyInside { key: key.into() }) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -229,8 +296,22 @@ mod tests {
 
     use super::*;
 
+    fn options(folder: &Path, within: &str) -> CacheOptions {
+        CacheOptions { folder: folder.join(within), key: folder.join("elsewhere/key"), bytes_max: 1000 }
+    }
+
     fn open(folder: &Path) -> Cache {
-        Cache::open(&folder.join("made/of/two"), 1000).unwrap()
+        Cache::open(&options(folder, "made/of/two")).unwrap()
+    }
+
+    /// What is kept: code and note.
+    fn read(cache: &Cache, key: &Key) -> Option<(Vec<u8>, Vec<u8>)> {
+        let trusted = cache.read(key)?;
+        let mut bytes = Vec::new();
+        io::Seek::rewind(&mut trusted.file()).unwrap();
+        trusted.file().read_to_end(&mut bytes).unwrap();
+        bytes.truncate(bytes.len() - TAIL_BYTES - trusted.note().len());
+        Some((bytes, trusted.note().to_vec()))
     }
 
     fn only_file(folder: &Path) -> PathBuf {
@@ -243,8 +324,8 @@ mod tests {
         let cache = open(folder.path());
         let key = Key::new(b"component", 1);
         assert!(cache.read(&key).is_none());
-        cache.write(&key, b"code");
-        assert_eq!(cache.read(&key).unwrap().bytes(), b"code");
+        cache.write(&key, b"code", b"note");
+        assert_eq!(read(&cache, &key).unwrap(), (b"code".to_vec(), b"note".to_vec()));
         for other in [Key::new(b"component", 2), Key::new(b"other", 1)] {
             assert!(cache.read(&other).is_none());
             fs::copy(only_file(folder.path()), folder.path().join("made/of/two").join(other.file_name())).unwrap();
@@ -254,11 +335,21 @@ mod tests {
     }
 
     #[test]
+    fn what_another_key_has_sealed_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = Key::new(b"component", 1);
+        open(folder.path()).write(&key, b"code", b"note");
+        assert!(open(folder.path()).read(&key).is_some(), "the key is kept");
+        fs::remove_file(folder.path().join("elsewhere/key")).unwrap();
+        assert!(open(folder.path()).read(&key).is_none());
+    }
+
+    #[test]
     fn a_changed_file_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let cache = open(folder.path());
         let key = Key::new(b"component", 1);
-        cache.write(&key, b"code");
+        cache.write(&key, b"code", b"note");
         let path = only_file(folder.path());
         let good = fs::read(&path).unwrap();
         for at in 0..good.len() {
@@ -271,7 +362,7 @@ mod tests {
         }
         fs::write(&path, [&good[..], b"x"].concat()).unwrap();
         assert!(cache.read(&key).is_none());
-        cache.write(&key, b"code");
+        cache.write(&key, b"code", b"note");
         assert!(cache.read(&key).is_some());
     }
 
@@ -280,14 +371,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for mode in [0o755, 0o770, 0o701, 0o702] {
             fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-            let refused = Cache::open(folder.path(), 1000).err().map(|error| error.to_string());
+            let refused = Cache::open(&options(folder.path(), "")).err().map(|error| error.to_string());
             assert!(refused.unwrap().contains(&format!("{mode:o}")));
         }
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
-        assert!(Cache::open(folder.path(), 1000).is_ok());
+        let key = tempfile::tempdir().unwrap();
+        let apart = CacheOptions { key: key.path().join("key"), ..options(folder.path(), "") };
+        assert!(Cache::open(&apart).is_ok());
+        assert!(matches!(Cache::open(&options(folder.path(), "")), Err(CacheError::KeyInside { .. })));
         let file = folder.path().join("file");
         fs::write(&file, b"").unwrap();
-        assert!(matches!(Cache::open(&file, 1000), Err(CacheError::Open { .. })));
+        assert!(matches!(Cache::open(&options(&file, "")), Err(CacheError::Open { .. })));
     }
 
     #[test]
@@ -308,7 +402,7 @@ mod tests {
         assert!(cache.read(&key).is_none());
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        cache.write(&key, b"code");
+        cache.write(&key, b"code", b"note");
         assert_eq!(only_file(folder.path()), path, "a temporary file stayed behind");
     }
 
@@ -318,7 +412,7 @@ mod tests {
         let cache = open(folder.path());
         let keys: Vec<Key> = (0..4).map(|number| Key::new(b"component", number)).collect();
         for (age, key) in keys.iter().enumerate() {
-            cache.write(key, &[7; 250]);
+            cache.write(key, &[7; 250], b"");
             let path = folder.path().join("made/of/two").join(key.file_name());
             let written = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000 + age as u64);
             File::open(path).unwrap().set_modified(written).unwrap();
@@ -327,10 +421,10 @@ mod tests {
         assert_eq!(kept, [false, true, true, true]);
         let stranger = folder.path().join("made/of/two/thesis.doc");
         fs::write(&stranger, [7; 2000]).unwrap();
-        cache.write(&keys[0], &[7; 250]);
+        cache.write(&keys[0], &[7; 250], b"");
         assert!(stranger.exists(), "a file that is not the cache's was deleted");
-        cache.write(&keys[0], &[7; 1000]);
-        assert!(cache.read(&keys[0]).is_some_and(|code| code.bytes().len() == 250), "more than the bound is kept");
+        cache.write(&keys[0], &[7; 1000], b"");
+        assert!(read(&cache, &keys[0]).is_some_and(|(code, _)| code.len() == 250), "more than the bound is kept");
         assert!(cache.read(&keys[3]).is_some());
     }
 }

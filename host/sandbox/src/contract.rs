@@ -3,7 +3,10 @@
 use wasmtime::Engine;
 use wasmtime::component::{Component, ComponentNamedList, Lift, Lower};
 
-use crate::bindings::{Export, PostprocessArgs, PostprocessResults, PreprocessArgs, PreprocessResults};
+use crate::bindings::{
+    Export, HandleArgs, HandleResults, InitArgs, InitResults, PostprocessArgs, PostprocessResults, PreprocessArgs,
+    PreprocessResults,
+};
 use crate::load::LoadError;
 
 /// Interfaces that every plugin may import, with the series of versions that this host speaks.
@@ -34,42 +37,65 @@ const GRANTED: [(&str, &str); 24] = [
     ("wasi:random/insecure-seed", "0.2."),
 ];
 
-/// Exports of the contract that this version does not run yet.
-const NOT_YET: [&str; 2] = ["sandmill:plugin/handler", "sandmill:plugin/init"];
+/// What a handler may import besides.
+const MODELS: &str = "sandmill:plugin/models";
+
+/// Interfaces that a plugin may import if it is granted requests to other hosts.
+const GRANTED_WITH_HTTP: [(&str, &str); 2] = [("wasi:http/types", "0.2."), ("wasi:http/outgoing-handler", "0.2.")];
+
+pub(crate) const INIT: &str = "sandmill:plugin/init";
 const PREPROCESS: &str = "sandmill:plugin/preprocess";
 const POSTPROCESS: &str = "sandmill:plugin/postprocess";
+const HANDLER: &str = "sandmill:plugin/handler";
 /// The series of the contract's versions that this host runs.
 const SERIES: &str = "0.1.";
 
-/// What a plugin does: at least one of the two.
+/// What starts an instance.
+pub(crate) type Init = Export<InitArgs<'static>, InitResults>;
+
+/// What a plugin does: at least one of `preprocess`, `postprocess` and `handle`.
 pub(crate) struct Shape {
+    pub(crate) init: Option<Init>,
     pub(crate) preprocess: Option<Export<PreprocessArgs<'static>, PreprocessResults>>,
     pub(crate) postprocess: Option<Export<PostprocessArgs<'static>, PostprocessResults>>,
+    pub(crate) handle: Option<Export<HandleArgs<'static>, HandleResults>>,
 }
 
-/// The shape of a component that keeps to the contract.
+/// The shape of a component that keeps to the contract; `http` says whether it may import what sends requests.
 ///
 /// # Errors
-/// What it exports that is not run yet, all that it imports without a grant, or what is wrong with its exports.
-pub(crate) fn check(engine: &Engine, component: &Component) -> Result<Shape, LoadError> {
+/// All that it imports without a grant, or what is wrong with its exports.
+pub(crate) fn check(engine: &Engine, component: &Component, http: bool) -> Result<Shape, LoadError> {
     let ty = component.component_type();
     let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
-    if let Some(name) = exports.iter().find(|name| NOT_YET.iter().any(|interface| is_version_of(name, interface, SERIES))) {
-        return Err(LoadError::NotYet { interface: (*name).into() });
-    }
-    let refused: Vec<String> =
-        ty.imports(engine).map(|(name, _)| name).filter(|name| !is_granted(name)).map(Into::into).collect();
+    let handles = exports.iter().any(|name| is_version_of(name, HANDLER, SERIES));
+    let granted = |name: &str| is_granted(name, http) || (handles && is_version_of(name, MODELS, SERIES));
+    let refused: Vec<String> = ty.imports(engine).map(|(name, _)| name).filter(|name| !granted(name)).map(Into::into).collect();
     if !refused.is_empty() {
         return Err(LoadError::RefusedImports { names: refused });
     }
     let shape = Shape {
+        init: find(component, &exports, INIT, "init")?,
         preprocess: find(component, &exports, PREPROCESS, "preprocess")?,
         postprocess: find(component, &exports, POSTPROCESS, "postprocess")?,
+        handle: find(component, &exports, HANDLER, "handle")?,
     };
-    if shape.preprocess.is_none() && shape.postprocess.is_none() {
-        return Err(LoadError::NothingExported { exports: exports.into_iter().map(Into::into).collect() });
+    let sides = shape.preprocess.is_some() || shape.postprocess.is_some();
+    match (sides, shape.handle.is_some()) {
+        (false, false) => Err(LoadError::NothingExported { exports: exports.into_iter().map(Into::into).collect() }),
+        (true, true) => Err(LoadError::TwoShapes),
+        _ => Ok(shape),
     }
-    Ok(shape)
+}
+
+/// The function that starts an instance, if the component has one of the right type.
+///
+/// # Errors
+/// If its type is another.
+pub(crate) fn find_init(engine: &Engine, component: &Component) -> Result<Option<Init>, LoadError> {
+    let ty = component.component_type();
+    let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
+    find(component, &exports, INIT, "init")
 }
 
 fn find<Args, Results>(
@@ -87,8 +113,14 @@ where
     Export::find(component, name, function).map(Some).map_err(wrong)
 }
 
-fn is_granted(import: &str) -> bool {
-    GRANTED.iter().any(|(interface, series)| is_version_of(import, interface, series))
+fn is_granted(import: &str, http: bool) -> bool {
+    let with_http = GRANTED_WITH_HTTP.iter().filter(|_| http);
+    GRANTED.iter().chain(with_http).any(|(interface, series)| is_version_of(import, interface, series))
+}
+
+/// Whether an export is of the interface that starts an instance.
+pub(crate) fn is_init(export: &str) -> bool {
+    is_version_of(export, INIT, SERIES)
 }
 
 /// Whether `name` is `interface@` and a released version of `series`.
@@ -105,7 +137,7 @@ mod tests {
     fn grants_are_exact_but_for_the_patch() {
         for good in ["wasi:io/streams@0.2.0", "wasi:io/streams@0.2.99", "sandmill:plugin/log@0.1.0", "wasi:random/insecure@0.2.3"]
         {
-            assert!(is_granted(good), "{good}");
+            assert!(is_granted(good, false), "{good}");
         }
         for bad in [
             "wasi:io/streams",
@@ -113,13 +145,14 @@ mod tests {
             "wasi:io/streams@0.2.0-rc-2023-10-18",
             "wasi:io/streams2@0.2.0",
             "wasi:sockets/tcp@0.2.0",
-            "wasi:http/types@0.2.0",
+            "wasi:http/incoming-handler@0.2.0",
             "sandmill:plugin/models@0.1.0",
             "sandmill:plugin/log@0.2.0",
             "env",
             "",
         ] {
-            assert!(!is_granted(bad), "{bad}");
+            assert!(!is_granted(bad, true), "{bad}");
         }
+        assert!(is_granted("wasi:http/types@0.2.3", true) && !is_granted("wasi:http/types@0.2.3", false));
     }
 }

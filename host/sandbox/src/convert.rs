@@ -3,21 +3,19 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use sandmill_domain::ports::Prepared;
-use sandmill_domain::{Code, Dtype, Fault, Header, Reply, RequestHead, Tensor, byte_strings, element_count};
+use sandmill_domain::{Code, Dtype, Fault, Header, PluginLimits, Reply, RequestHead, Tensor, byte_strings, element_count};
+
+use thiserror::Error;
 
 use crate::bindings as wit;
 use crate::lines::printable;
 
 /// Headers of a response.
 const HEADERS_MAX: usize = 100;
-/// Their names and values together.
-const HEADER_BYTES_MAX: usize = 32 << 10;
-/// Tensors of one call.
-const TENSORS_MAX: usize = 64;
 /// A tensor's name.
-const NAME_BYTES_MAX: usize = 256;
+pub(crate) const NAME_BYTES_MAX: usize = 256;
 /// A tensor's axes.
-const RANK_MAX: usize = 16;
+pub(crate) const RANK_MAX: usize = 16;
 /// A refusal's message.
 const MESSAGE_BYTES_MAX: usize = 1 << 10;
 
@@ -52,24 +50,24 @@ pub(crate) fn tensors_to_guest<'a>(tensors: &'a [Tensor], shapes: &'a [Vec<u64>]
 /// What `preprocess` gave.
 ///
 /// # Errors
-/// The plugin's own refusal, or `PluginFailed` for what breaks a bound.
-pub(crate) fn prepared_from_guest(result: Result<wit::Prepared, wit::Error>, bytes_max: usize) -> Result<Prepared, Fault> {
+/// The plugin's own refusal, or `PluginBadOutput` for what breaks a bound.
+pub(crate) fn prepared_from_guest(result: Result<wit::Prepared, wit::Error>, limits: &PluginLimits) -> Result<Prepared, Fault> {
     match result.map_err(|error| refusal(&error))? {
-        wit::Prepared::Tensors(tensors) => tensors_from_guest(tensors, bytes_max).map(Prepared::Tensors),
-        wit::Prepared::Response(response) => reply(response, bytes_max).map(Prepared::Reply),
+        wit::Prepared::Tensors(tensors) => tensors_from_guest(tensors, limits).map(Prepared::Tensors),
+        wit::Prepared::Response(response) => reply(response, limits).map(Prepared::Reply),
     }
 }
 
-/// What `postprocess` gave.
+/// What `postprocess` or `handle` gave.
 ///
 /// # Errors
 /// As [`prepared_from_guest`].
-pub(crate) fn reply_from_guest(result: Result<wit::Response, wit::Error>, bytes_max: usize) -> Result<Reply, Fault> {
-    reply(result.map_err(|error| refusal(&error))?, bytes_max)
+pub(crate) fn reply_from_guest(result: Result<wit::Response, wit::Error>, limits: &PluginLimits) -> Result<Reply, Fault> {
+    reply(result.map_err(|error| refusal(&error))?, limits)
 }
 
 fn failed(message: String) -> Fault {
-    Fault::new(Code::PluginFailed, message)
+    Fault::new(Code::PluginBadOutput, message)
 }
 
 fn refusal(error: &wit::Error) -> Fault {
@@ -86,23 +84,25 @@ fn refusal(error: &wit::Error) -> Fault {
     Fault::new(code, printable(&error.message, MESSAGE_BYTES_MAX))
 }
 
-fn reply(response: wit::Response, bytes_max: usize) -> Result<Reply, Fault> {
+fn reply(response: wit::Response, limits: &PluginLimits) -> Result<Reply, Fault> {
     let status = StatusCode::from_u16(response.status)
         .ok()
         .filter(|status| (200..600).contains(&status.as_u16()))
         .ok_or_else(|| failed(format!("the plugin gave the status {}, which is not from 200 to 599", response.status)))?;
-    if response.body.len() > bytes_max {
-        return Err(failed(format!("the plugin gave a body of {} bytes; its output limit is {bytes_max}", response.body.len())));
+    let (bytes, bytes_max) = (response.body.len(), limits.output_bytes_max);
+    if bytes > bytes_max {
+        return Err(failed(format!("the plugin gave a body of {bytes} bytes; its output limit is {bytes_max}")));
     }
-    Ok(Reply { status, headers: headers_from_guest(response.headers)?, body: Bytes::from(response.body) })
+    let headers = headers_from_guest(response.headers, limits.header_bytes_max)?;
+    Ok(Reply { status, headers, body: Bytes::from(response.body) })
 }
 
-fn headers_from_guest(headers: Vec<wit::HeaderResult>) -> Result<Vec<Header>, Fault> {
+fn headers_from_guest(headers: Vec<wit::HeaderResult>, bytes_max: usize) -> Result<Vec<Header>, Fault> {
     let bytes: usize = headers.iter().map(|header| header.name.len() + header.value.len()).sum();
-    if headers.len() > HEADERS_MAX || bytes > HEADER_BYTES_MAX {
+    if headers.len() > HEADERS_MAX || bytes > bytes_max {
         let count = headers.len();
         return Err(failed(format!(
-            "the plugin gave {count} headers of {bytes} bytes; at most {HEADERS_MAX} of {HEADER_BYTES_MAX} are taken"
+            "the plugin gave {count} headers of {bytes} bytes; at most {HEADERS_MAX} of {bytes_max} are taken"
         )));
     }
     headers.into_iter().map(header_from_guest).collect()
@@ -117,15 +117,38 @@ fn header_from_guest(header: wit::HeaderResult) -> Result<Header, Fault> {
     Ok((name, value))
 }
 
-fn tensors_from_guest(tensors: Vec<wit::TensorResult>, bytes_max: usize) -> Result<Vec<Tensor>, Fault> {
-    if tensors.len() > TENSORS_MAX {
-        return Err(failed(format!("the plugin gave {} tensors; at most {TENSORS_MAX} are taken", tensors.len())));
-    }
-    let bytes: usize = tensors.iter().map(|tensor| tensor.data.len()).sum();
-    if bytes > bytes_max {
-        return Err(failed(format!("the plugin gave tensors of {bytes} bytes; its output limit is {bytes_max}")));
-    }
+fn tensors_from_guest(tensors: Vec<wit::TensorResult>, limits: &PluginLimits) -> Result<Vec<Tensor>, Fault> {
+    check_sizes(tensors.iter().map(|tensor| tensor.data.len()), limits).map_err(|excess| failed(excess.to_string()))?;
     tensors.into_iter().map(tensor_from_guest).collect()
+}
+
+/// What of a call's tensors is too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Excess {
+    #[error("the plugin gave {0} tensors in one call; at most {1} are taken (plugin_tensors_max)")]
+    Count(usize, usize),
+    #[error("the plugin gave a tensor of {0} bytes; at most {1} are taken (plugin_tensor_bytes_max)")]
+    One(usize, usize),
+    #[error("the plugin gave tensors of {0} bytes in all; its output limit is {1}")]
+    All(usize, usize),
+}
+
+/// Whether tensors of these sizes in bytes, all those of one call, are within the limits.
+///
+/// # Errors
+/// The first limit that they break.
+pub(crate) fn check_sizes(sizes: impl ExactSizeIterator<Item = usize>, limits: &PluginLimits) -> Result<(), Excess> {
+    if sizes.len() > limits.tensors_max {
+        return Err(Excess::Count(sizes.len(), limits.tensors_max));
+    }
+    let mut all = 0_usize;
+    for size in sizes {
+        if size > limits.tensor_bytes_max {
+            return Err(Excess::One(size, limits.tensor_bytes_max));
+        }
+        all = all.saturating_add(size);
+    }
+    if all > limits.output_bytes_max { Err(Excess::All(all, limits.output_bytes_max)) } else { Ok(()) }
 }
 
 fn tensor_from_guest(tensor: wit::TensorResult) -> Result<Tensor, Fault> {
@@ -146,7 +169,8 @@ fn tensor_from_guest(tensor: wit::TensorResult) -> Result<Tensor, Fault> {
     Ok(Tensor { name: tensor.name, dtype, shape, data: Bytes::from(tensor.data) })
 }
 
-fn fits(dtype: Dtype, shape: &[i64], data: &[u8]) -> bool {
+/// Whether data is as long as its datatype and shape say.
+pub(crate) fn fits(dtype: Dtype, shape: &[i64], data: &[u8]) -> bool {
     let Some(count) = element_count(shape) else { return false };
     match dtype.size() {
         Some(size) => count.checked_mul(size) == Some(data.len()),
@@ -177,7 +201,8 @@ pub(crate) fn dtype_to_guest(dtype: Dtype) -> wit::Dtype {
     }
 }
 
-fn dtype_from_guest(dtype: wit::Dtype) -> Dtype {
+/// The domain's name for an element type.
+pub(crate) fn dtype_from_guest(dtype: wit::Dtype) -> Dtype {
     match dtype {
         wit::Dtype::Boolean => Dtype::Bool,
         wit::Dtype::Uint8 => Dtype::Uint8,
@@ -225,10 +250,10 @@ mod tests {
     fn statuses_have_bounds() {
         for (status, fits) in [(0, false), (100, false), (199, false), (200, true), (599, true), (600, false), (u16::MAX, false)]
         {
-            let result = reply_from_guest(Ok(response(status, vec![])), 4);
+            let result = reply_from_guest(Ok(response(status, vec![])), &bytes(4));
             assert_eq!(result.is_ok(), fits, "{status}");
         }
-        assert!(reply_from_guest(Ok(response(200, vec![])), 3).is_err());
+        assert!(reply_from_guest(Ok(response(200, vec![])), &bytes(3)).is_err());
     }
 
     #[test]
@@ -237,14 +262,14 @@ mod tests {
         let cases: [(Vec<wit::HeaderResult>, bool); 7] = [
             (many(HEADERS_MAX, 1), true),
             (many(HEADERS_MAX + 1, 1), false),
-            (many(1, HEADER_BYTES_MAX - 1), true),
-            (many(1, HEADER_BYTES_MAX), false),
+            (many(1, 2 * HEADERS_MAX - 1), true),
+            (many(1, 2 * HEADERS_MAX), false),
             (vec![header("a b", b"")], false),
             (vec![header("a", b"x\r\nevil: 1")], false),
             (vec![header("a", b"\xff\xfe")], true),
         ];
         for (at, (headers, fits)) in cases.into_iter().enumerate() {
-            assert_eq!(headers_from_guest(headers).is_ok(), fits, "case {at}");
+            assert_eq!(headers_from_guest(headers, 2 * HEADERS_MAX).is_ok(), fits, "case {at}");
         }
     }
 
@@ -269,14 +294,23 @@ mod tests {
         }
     }
 
+    fn bytes(output_bytes_max: usize) -> PluginLimits {
+        PluginLimits { output_bytes_max, ..PluginLimits::default() }
+    }
+
     #[test]
-    fn tensors_have_bounds_in_all() {
+    fn tensors_have_bounds_each_and_in_all() {
+        let limits = PluginLimits { tensors_max: 3, tensor_bytes_max: 5, output_bytes_max: 10, ..PluginLimits::default() };
+        let check = |sizes: &[usize]| check_sizes(sizes.iter().copied(), &limits);
+        assert_eq!(check(&[5, 5, 0]), Ok(()));
+        assert_eq!(check(&[0; 4]), Err(Excess::Count(4, 3)));
+        assert_eq!(check(&[6]), Err(Excess::One(6, 5)));
+        assert_eq!(check(&[5, 5, 1]), Err(Excess::All(11, 10)));
         let one = || tensor(wit::Dtype::Uint8, &[1], &[0]);
-        assert!(tensors_from_guest(vec![one(); TENSORS_MAX], TENSORS_MAX).is_ok());
-        assert!(tensors_from_guest(vec![one(); TENSORS_MAX + 1], 1 << 20).is_err());
-        assert!(tensors_from_guest(vec![one(), one()], 1).is_err());
+        assert!(tensors_from_guest(vec![one(); 3], &limits).is_ok());
+        assert!(tensors_from_guest(vec![one(); 4], &limits).is_err());
         let long = wit::TensorResult { name: "n".repeat(NAME_BYTES_MAX + 1), ..one() };
-        assert!(tensors_from_guest(vec![long], 1).is_err());
+        assert!(tensors_from_guest(vec![long], &limits).is_err());
     }
 
     #[test]

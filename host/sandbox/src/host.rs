@@ -44,23 +44,23 @@ impl From<log::Level> for Level {
 
 impl config::Host for State {
     fn get(&mut self, key: String) -> Option<String> {
-        self.facts.config.iter().find(|(name, _)| *name == key).map(|(_, value)| value.clone())
+        self.facts.config.iter().find(|setting| setting.key == key).map(|setting| setting.value.clone())
     }
 
     fn all(&mut self) -> Vec<(String, String)> {
-        self.facts.config.clone()
+        self.facts.config.iter().map(|setting| (setting.key.clone(), setting.value.clone())).collect()
     }
 }
 
 impl State {
     fn model(&self, name: &str) -> Option<&ModelInfo> {
-        self.facts.model.as_deref().filter(|model| model.name == name)
+        self.facts.infos.iter().find(|info| info.name == name).map(|info| &**info)
     }
 }
 
 impl model_info::Host for State {
     fn names(&mut self) -> Vec<String> {
-        self.facts.model.iter().map(|model| model.name.clone()).collect()
+        self.facts.infos.iter().map(|info| info.name.clone()).collect()
     }
 
     fn signature(&mut self, model: String) -> Option<model_info::ModelSignature> {

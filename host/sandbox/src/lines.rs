@@ -1,43 +1,83 @@
-//! The plugin's log: bounded lines of printable text, to `tracing` under the target `plugin`. Knows nothing of wasmtime.
+//! The plugin's log: bounded lines of printable text, to `tracing` under the target `plugin`, or kept for whoever asks. Knows
+//! nothing of wasmtime.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use sandmill_domain::PluginLimits;
 use tracing::Level;
 
-/// Lines of one request.
-const LINES_MAX: u32 = 100;
 /// Bytes of one line.
 pub(crate) const LINE_BYTES_MAX: usize = 8 << 10;
 
-/// The log of one request.
+/// A line and its level.
+pub(crate) type Line = (Level, String);
+
+/// The log of one instance, bounded for each of its requests.
 pub(crate) struct Lines {
     function: Arc<str>,
-    written: AtomicU32,
+    lines_max: usize,
+    bytes_max: usize,
+    lines: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Set where there is no log to write to, as in quarantine.
+    kept: Option<Mutex<Vec<Line>>>,
 }
 
 impl Lines {
-    pub(crate) fn new(function: Arc<str>) -> Self {
-        Self { function, written: AtomicU32::new(0) }
+    pub(crate) fn new(function: Arc<str>, limits: &PluginLimits) -> Self {
+        let (lines_max, bytes_max) = (limits.log_lines_max, limits.log_bytes_max);
+        Self { function, lines_max, bytes_max, lines: AtomicUsize::new(0), bytes: AtomicUsize::new(0), kept: None }
+    }
+
+    /// The same, but the lines are kept for [`Lines::take`].
+    pub(crate) fn keeping(limits: &PluginLimits) -> Self {
+        Self { kept: Some(Mutex::default()), ..Self::new("".into(), limits) }
+    }
+
+    /// The lines that were kept.
+    pub(crate) fn take(&self) -> Vec<Line> {
+        let lines = self.kept.as_ref().map(|kept| std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner)));
+        lines.unwrap_or_default()
+    }
+
+    /// Another request begins with all its lines.
+    pub(crate) fn begin(&self) {
+        self.lines.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
     }
 
     /// Whether every further line is dropped, so that it need not be made.
     pub(crate) fn is_full(&self) -> bool {
-        self.written.load(Ordering::Relaxed) > LINES_MAX
+        self.lines.load(Ordering::Relaxed) > self.lines_max
     }
 
     /// Writes a line; the first one too many becomes a note that there were more.
     pub(crate) fn write(&self, level: Level, text: &str) {
-        let next = |written: u32| (written <= LINES_MAX).then_some(written + 1);
-        match self.written.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) {
-            Err(_) => {}
-            Ok(LINES_MAX) => emit(Level::WARN, &self.function, "further lines of this request are dropped"),
-            Ok(_) => emit(level, &self.function, &printable(text, LINE_BYTES_MAX)),
+        if self.is_full() {
+            return;
+        }
+        let text = printable(text, LINE_BYTES_MAX);
+        let bytes = self.bytes.fetch_add(text.len(), Ordering::Relaxed).saturating_add(text.len());
+        let lines = if bytes > self.bytes_max { self.lines_max } else { self.lines.load(Ordering::Relaxed) };
+        self.lines.store(lines + 1, Ordering::Relaxed);
+        if lines < self.lines_max {
+            self.emit(level, text);
+        } else {
+            self.emit(Level::WARN, "further lines of this request are dropped".into());
+        }
+    }
+
+    fn emit(&self, level: Level, text: String) {
+        match &self.kept {
+            Some(kept) => kept.lock().unwrap_or_else(PoisonError::into_inner).push((level, text)),
+            None => emit(level, &self.function, &text),
         }
     }
 }
 
-fn emit(level: Level, function: &str, text: &str) {
+/// Writes a line to the log, whose text is printable.
+pub(crate) fn emit(level: Level, function: &str, text: &str) {
     match level {
         Level::TRACE => tracing::trace!(target: "plugin", function, "{text}"),
         Level::DEBUG => tracing::debug!(target: "plugin", function, "{text}"),
@@ -72,15 +112,27 @@ mod tests {
         }
     }
 
+    fn written(limits: &PluginLimits, text: &str) -> (Lines, Vec<String>) {
+        let lines = Lines::keeping(limits);
+        for _ in 0..10 {
+            lines.write(Level::INFO, text);
+        }
+        let kept = lines.take().into_iter().map(|(_, text)| text).collect();
+        (lines, kept)
+    }
+
     #[test]
     fn lines_end_after_their_bound() {
-        let lines = Lines::new("f".into());
-        for _ in 0..=LINES_MAX {
-            assert!(!lines.is_full());
-            lines.write(Level::INFO, "again");
-        }
+        let note = "further lines of this request are dropped";
+        let limits = PluginLimits { log_lines_max: 3, ..PluginLimits::default() };
+        let (lines, kept) = written(&limits, "again");
+        assert_eq!(kept, ["again", "again", "again", note]);
         assert!(lines.is_full());
-        lines.write(Level::INFO, "again");
-        assert_eq!(lines.written.load(Ordering::Relaxed), LINES_MAX + 1);
+        lines.begin();
+        assert!(!lines.is_full());
+        let limits = PluginLimits { log_bytes_max: 10, ..PluginLimits::default() };
+        let (lines, kept) = written(&limits, "again");
+        assert_eq!(kept, ["again", "again", note]);
+        assert!(lines.is_full());
     }
 }

@@ -1,17 +1,26 @@
 //! From a stranger's bytes to a plugin that can be called: what is refused, and in which words.
 
 use std::error::Error;
+use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use sandmill_domain::{ModelInfo, PluginLimits};
+use sandmill_worker::Death;
 use thiserror::Error;
-use wasmtime::component::{Component, Linker};
+use tracing::Level;
+use wasmtime::component::{Component, InstancePre, Linker};
 
-use crate::contract;
+use crate::asset_files::AssetFolder;
+use crate::cache::{Cache, Key};
+use crate::job::{self, Answer, Compiled, Job, LogLine, Made, Refusal, Snapshot};
 use crate::machine::{MEMORIES_MAX, Sandbox, TABLES_MAX};
 use crate::options::PluginOptions;
-use crate::plugin::WasmPlugin;
-use crate::precompiled;
-use crate::state::State;
+use crate::outgoing::Outgoing;
+use crate::plugin::{Inner, WasmPlugin};
+use crate::reuse::Idle;
+use crate::state::{Facts, State};
+use crate::{contract, lines, precompiled, wasi};
 
 /// A page of linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -38,10 +47,16 @@ pub enum LoadError {
          as does `wasm-tools component new`"
     )]
     CoreModule,
-    /// A component in name, but damaged, or beyond what the host supports.
-    #[error("the component is damaged or needs what this host does not support")]
-    Invalid {
-        /// What the compiler found.
+    /// It was looked at, or compiled, or its `init` ran, and something was wrong.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The process that was to compile it ended.
+    #[error("the component cannot be compiled within the host's limits")]
+    Compiler(#[from] Death),
+    /// What was compiled is of no use here: beyond what the pool of instances holds, or a bug.
+    #[error("the compiled component does not fit this host")]
+    Answer {
+        /// What is wrong.
         source: Source,
     },
     /// Imports without a grant.
@@ -50,22 +65,19 @@ pub enum LoadError {
         /// All of them, in full.
         names: Vec<String>,
     },
-    /// A part of the contract that comes later.
-    #[error("the component exports `{interface}`, which this version does not run yet; it runs `preprocess` and `postprocess`")]
-    NotYet {
-        /// In full.
-        interface: String,
-    },
     /// Nothing that the host calls.
     #[error(
-        "the component exports neither `sandmill:plugin/preprocess@0.1.0` nor `sandmill:plugin/postprocess@0.1.0`, \
-         but {}",
+        "the component exports none of `sandmill:plugin/preprocess@0.1.0`, `sandmill:plugin/postprocess@0.1.0` and \
+         `sandmill:plugin/handler@0.1.0`, but {}",
         list(exports)
     )]
     NothingExported {
         /// What there is.
         exports: Vec<String>,
     },
+    /// Two ways to answer one request.
+    #[error("the component exports `handler`, which answers whole requests, and `preprocess` or `postprocess` as well")]
+    TwoShapes,
     /// An export by the right name of another type.
     #[error("the component's export `{interface}` is not as the contract says")]
     WrongType {
@@ -91,43 +103,188 @@ pub enum LoadError {
     /// Modules, memories or tables beyond the pool's.
     #[error("the component needs more than {MEMORIES_MAX} memories or {TABLES_MAX} tables, or is given modules to start")]
     Shape,
-    /// The limit asked for the plugin is above the host's.
-    #[error("a memory limit of {asked} bytes was asked for; this host gives at most {bytes_max}")]
-    MemoryLimit {
-        /// For the plugin.
-        asked: usize,
-        /// The host's bound.
-        bytes_max: usize,
+    /// The tables that it begins with are beyond their limit.
+    #[error("the component begins with a table of {elements} elements; its limit is {elements_max}")]
+    Table {
+        /// Of its largest table.
+        elements: u64,
+        /// The plugin's limit.
+        elements_max: usize,
     },
+    /// Limits above the host's.
+    #[error("beyond what this host gives at most: {}", beyond(limits))]
+    Limits {
+        /// Each: its key, what was asked for, the host's bound.
+        limits: Vec<(&'static str, usize, usize)>,
+    },
+    /// Grants that the host does not give.
+    #[error("this host does not grant: {}", names.join(", "))]
+    Grants {
+        /// All of them.
+        names: Vec<String>,
+    },
+    /// Its assets cannot be made into a folder.
+    #[error("the plugin's assets cannot be written to a folder of their own")]
+    Assets(#[source] io::Error),
+}
+
+fn beyond(limits: &[(&'static str, usize, usize)]) -> String {
+    let one = |(key, asked, max): &(&str, usize, usize)| format!("{key} is {asked}, at most {max}");
+    limits.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
 fn list(exports: &[String]) -> String {
     if exports.is_empty() { "nothing at all".into() } else { exports.join(", ") }
 }
 
+/// How a plugin came to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// What was made of it, now or when it was compiled.
+    pub made: Made,
+    /// Whether its code was found in the cache.
+    pub cached: bool,
+    /// How long all of it took.
+    pub time: Duration,
+}
+
 impl Sandbox {
-    /// Makes a plugin of a component's bytes: compiles it, or finds what was compiled before, and checks it against the
-    /// contract. Blocks for 40 to 110 ms when it compiles, longer for large components; to be called on a thread that may.
+    /// Makes a plugin of a component's bytes: compiles it in a process of its own, its `init` included, or finds what was
+    /// compiled before, and checks it against the contract. Blocks for some 100 ms when it compiles, longer for large
+    /// components; to be called on a thread that may.
     ///
     /// # Errors
     /// What is wrong with the component, in words for whoever deploys it.
     pub fn load(&self, bytes: &[u8], options: PluginOptions) -> Result<WasmPlugin, LoadError> {
-        let (asked, bytes_max) = (options.memory_bytes_max, self.options.memory_bytes_max);
-        if asked > bytes_max {
-            return Err(LoadError::MemoryLimit { asked, bytes_max });
+        let start = Instant::now();
+        self.check_options(&options)?;
+        check_kind(bytes, self.options.compiling.component_bytes_max)?;
+        let (component, made, cached) = self.compiled(bytes, &options)?;
+        check_resources(&component, &options.limits)?;
+        let shape = contract::check(&self.engine, &component, !options.grants.http.is_empty())?;
+        let pre = self.link(&component, &options)?;
+        let inits = matches!(made.snapshot, Snapshot::Impossible(_)) && shape.init.is_some();
+        let policy = options.instances.clone();
+        let facts = Arc::new(facts(options, inits, &self.options.grants).map_err(LoadError::Assets)?);
+        Ok(WasmPlugin(Arc::new(Inner {
+            pre,
+            shape,
+            facts,
+            ticker: Arc::clone(&self.ticker),
+            inits,
+            policy,
+            idle: Idle::new(Arc::clone(&self.idle_places)),
+            places: Arc::clone(&self.places),
+            loaded: Loaded { made, cached, time: start.elapsed() },
+        })))
+    }
+
+    fn check_options(&self, options: &PluginOptions) -> Result<(), LoadError> {
+        let limits = options.limits.beyond(&self.options.limits);
+        if !limits.is_empty() {
+            return Err(LoadError::Limits { limits });
         }
-        check_kind(bytes, self.options.component_bytes_max)?;
-        let component = precompiled::restore_or_compile(&self.engine, bytes, self.cache.as_ref())
-            .map_err(|source| LoadError::Invalid { source: source.into() })?;
-        check_resources(&component, asked)?;
-        let shape = contract::check(&self.engine, &component)?;
-        let pre = link(&self.linker, &component)?;
-        Ok(WasmPlugin::new(pre, shape, Arc::new(options.into()), Arc::clone(&self.ticker)))
+        let names = options.grants.beyond(&self.options.grants);
+        if names.is_empty() { Ok(()) } else { Err(LoadError::Grants { names }) }
+    }
+
+    /// The component, what is known of its code, and whether that was there already.
+    fn compiled(&self, bytes: &[u8], options: &PluginOptions) -> Result<(Component, Made, bool), LoadError> {
+        let job = postcard::to_stdvec(&self.job(bytes, options)).map_err(|error| answer(error.into()))?;
+        let Some(cache) = &self.cache else {
+            let compiled = self.compile(&job, &options.name)?;
+            let component = precompiled::load(&self.engine, &compiled.code).map_err(|error| answer(error.into()))?;
+            return Ok((component, compiled.made, false));
+        };
+        let key = Key::new(&job, precompiled::settings(&self.engine));
+        if let Some((component, made)) = self.restore(cache, &key) {
+            return Ok((component, made, true));
+        }
+        let compiled = self.compile(&job, &options.name)?;
+        let note = postcard::to_stdvec(&compiled.made).map_err(|error| answer(error.into()))?;
+        cache.write(&key, &compiled.code, &note);
+        // Mapped from the file, if it could be kept, it takes less memory.
+        if let Some((component, made)) = self.restore(cache, &key) {
+            return Ok((component, made, false));
+        }
+        let component = precompiled::load(&self.engine, &compiled.code).map_err(|error| answer(error.into()))?;
+        Ok((component, compiled.made, false))
+    }
+
+    fn restore(&self, cache: &Cache, key: &Key) -> Option<(Component, Made)> {
+        let trusted = cache.read(key)?;
+        let made = postcard::from_bytes(trusted.note());
+        let restored = made.map_err(wasmtime::Error::new).and_then(|made| Ok((precompiled::map(&self.engine, &trusted)?, made)));
+        restored.inspect_err(|error| tracing::warn!("compiled code from the cache is not usable, compiling anew: {error:#}")).ok()
+    }
+
+    fn compile(&self, job: &[u8], name: &str) -> Result<Compiled, LoadError> {
+        let bytes = self.quarantine.run(job)?;
+        match postcard::from_bytes(&bytes).map_err(|error| answer(error.into()))? {
+            Answer::Compiled(mut compiled) => {
+                log(name, &std::mem::take(&mut compiled.lines));
+                Ok(compiled)
+            }
+            Answer::Refused(refusal, lines) => {
+                log(name, &lines);
+                Err(refusal.into())
+            }
+        }
+    }
+
+    fn job<'a>(&self, component: &'a [u8], options: &'a PluginOptions) -> Job<'a> {
+        let open = options.config.iter().filter(|setting| !setting.secret);
+        let compiling = &self.options.compiling;
+        Job {
+            component,
+            config: open.map(|setting| (setting.key.as_str(), setting.value.as_str())).collect(),
+            assets: options.assets.iter().map(|asset| job::Asset { name: &asset.name, data: &asset.data }).collect(),
+            models: options.models.iter().map(|model| ModelInfo::clone(model.info())).collect(),
+            limits: options.limits.clone(),
+            stack_bytes_max: self.options.stack_bytes_max,
+            functions_max: compiling.functions_max,
+            function_bytes_max: compiling.function_bytes_max,
+        }
+    }
+
+    fn link(&self, component: &Component, options: &PluginOptions) -> Result<InstancePre<State>, LoadError> {
+        let wrong = |source: wasmtime::Error| LoadError::WrongImport { source: source.into() };
+        if options.grants == sandmill_domain::Grants::default() {
+            return self.linker.instantiate_pre(component).map_err(wrong);
+        }
+        let mut linker: Linker<State> = self.linker.clone();
+        wasi::link_granted(&mut linker, &options.grants).map_err(wrong)?;
+        linker.instantiate_pre(component).map_err(wrong)
     }
 }
 
-fn link(linker: &Linker<State>, component: &Component) -> Result<wasmtime::component::InstancePre<State>, LoadError> {
-    linker.instantiate_pre(component).map_err(|source| LoadError::WrongImport { source: source.into() })
+fn facts(options: PluginOptions, inits: bool, host: &sandmill_domain::GrantsMax) -> io::Result<Facts> {
+    let asset_folder = options.grants.asset_files.then(|| AssetFolder::write(&options.assets)).transpose()?;
+    let outgoing = (!options.grants.http.is_empty()).then(|| Outgoing::new(&options.grants.http, &host.http, &options.limits));
+    Ok(Facts {
+        name: options.name.into(),
+        limits: options.limits,
+        config: options.config,
+        assets: if inits { options.assets } else { Vec::new() },
+        infos: options.models.iter().map(|model| Arc::clone(model.info())).collect(),
+        models: options.models,
+        grants: options.grants,
+        asset_folder,
+        outgoing,
+    })
+}
+
+fn answer(source: Source) -> LoadError {
+    LoadError::Answer { source }
+}
+
+/// What the plugin said while its `init` ran in another process.
+fn log(name: &str, said: &[LogLine]) {
+    const LEVELS: [Level; 5] = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
+    for (level, text) in said {
+        let level = LEVELS.get(usize::from(*level)).copied().unwrap_or(Level::ERROR);
+        lines::emit(level, name, &lines::printable(text, lines::LINE_BYTES_MAX));
+    }
 }
 
 /// Tells components from all else by their first eight bytes: the magic number, the version, the layer.
@@ -142,14 +299,20 @@ fn check_kind(bytes: &[u8], bytes_max: usize) -> Result<(), LoadError> {
     }
 }
 
-fn check_resources(component: &Component, memory_bytes_max: usize) -> Result<(), LoadError> {
+fn check_resources(component: &Component, limits: &PluginLimits) -> Result<(), LoadError> {
     let needed = component.resources_required().ok_or(LoadError::Shape)?;
     if needed.num_memories > MEMORIES_MAX || needed.num_tables > TABLES_MAX {
         return Err(LoadError::Shape);
     }
     let bytes = needed.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
-    let fits = usize::try_from(bytes).is_ok_and(|bytes| bytes <= memory_bytes_max);
-    if fits { Ok(()) } else { Err(LoadError::Memory { bytes, bytes_max: memory_bytes_max }) }
+    if !usize::try_from(bytes).is_ok_and(|bytes| bytes <= limits.memory_bytes_max) {
+        return Err(LoadError::Memory { bytes, bytes_max: limits.memory_bytes_max });
+    }
+    let elements = needed.max_initial_table_size.unwrap_or(0);
+    if !usize::try_from(elements).is_ok_and(|elements| elements <= limits.table_elements_max) {
+        return Err(LoadError::Table { elements, elements_max: limits.table_elements_max });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

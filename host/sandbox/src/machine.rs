@@ -3,9 +3,12 @@
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use sandmill_worker::Quarantine;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -13,21 +16,22 @@ use crate::cache::{Cache, CacheError};
 use crate::options::SandboxOptions;
 use crate::state::State;
 use crate::ticker::Ticker;
-use crate::{host, wasi};
+use crate::{host, models, wasi};
 
 /// Linear memories of one component: one of its own, and one more for composed ones.
 pub(crate) const MEMORIES_MAX: u32 = 2;
 /// Tables of one component.
 pub(crate) const TABLES_MAX: u32 = 8;
-/// Core instances of one component: a language runtime made of shared libraries has some twenty.
-const CORE_INSTANCES_MAX: u32 = 32;
-/// Elements of one table.
-const TABLE_ELEMENTS_MAX: usize = 20_000;
+/// Core instances of one component: Python's runtime, made of shared libraries and stand-ins for what it lacks, has 38.
+const CORE_INSTANCES_MAX: u32 = 64;
 
 /// What stays resident when an instance ends and only its dirty pages are reset: with the kernel's page scan that makes a
 /// fresh instance of a small guest twice as quick; without it, it would make it slower.
 const MEMORY_RESIDENT_BYTES: usize = 1 << 20;
 const TABLE_RESIDENT_BYTES: usize = 64 << 10;
+
+/// An image of memory up to this size is mapped rather than copied for each instance, however sparse it is.
+const IMAGE_BYTES: u64 = 256 << 20;
 
 /// Room on a guest's stack for the host's own functions beneath it.
 const HOST_STACK_BYTES: usize = 1 << 20;
@@ -36,6 +40,7 @@ const INSTANCES: RangeInclusive<u32> = 1..=4096;
 const STACK_BYTES: RangeInclusive<usize> = 64 << 10..=1 << 20;
 const TICK: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_secs(1);
 const MEMORY_BYTES: RangeInclusive<usize> = 1..=4 << 30;
+const TABLE_ELEMENTS: RangeInclusive<usize> = 1..=1 << 20;
 
 /// Runs plugins. One per process: each reserves address space for all its instances.
 pub struct Sandbox {
@@ -44,6 +49,11 @@ pub struct Sandbox {
     pub(crate) cache: Option<Cache>,
     pub(crate) options: SandboxOptions,
     pub(crate) ticker: Arc<Ticker>,
+    pub(crate) quarantine: Quarantine,
+    /// One permit for each instance at work.
+    pub(crate) places: Arc<Semaphore>,
+    /// How many more instances may be kept for reuse.
+    pub(crate) idle_places: Arc<AtomicUsize>,
 }
 
 /// Why there is no sandbox.
@@ -80,19 +90,40 @@ impl Sandbox {
     /// An option beyond its bounds, a cache folder that others can enter, or no address space.
     pub fn start(options: SandboxOptions) -> Result<Self, SandboxError> {
         check(&options)?;
-        let cache = options.cache.as_deref().map(|folder| Cache::open(folder, options.cache_bytes_max)).transpose()?;
+        let cache = options.cache.as_ref().map(Cache::open).transpose()?;
         let failed = |error: wasmtime::Error| SandboxError::Engine { instances_max: options.instances_max, source: error.into() };
-        let engine = Engine::new(&config(&options)).map_err(failed)?;
+        let mut config = code_config();
+        config
+            .max_wasm_stack(options.stack_bytes_max)
+            .async_stack_size(options.stack_bytes_max + HOST_STACK_BYTES)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&options)));
+        let engine = Engine::new(&config).map_err(failed)?;
         let linker = linker(&engine).map_err(failed)?;
         let ticking = engine.clone();
         let ticker = Ticker::start(options.tick, move || ticking.increment_epoch()).map_err(SandboxError::Thread)?;
-        Ok(Self { engine, linker, cache, options, ticker: Arc::new(ticker) })
+        let compiling = &options.compiling;
+        Ok(Self {
+            engine,
+            linker,
+            cache,
+            ticker: Arc::new(ticker),
+            quarantine: Quarantine::new(compiling.program.clone(), compiling.quarantine, compiling.children_max),
+            places: Arc::new(Semaphore::new(options.instances_max as usize)),
+            idle_places: Arc::new(AtomicUsize::new(idle_max(options.instances_max) as usize)),
+            options,
+        })
     }
+}
+
+/// How many instances may be kept for reuse: they never take the place of one at work.
+fn idle_max(instances_max: u32) -> u32 {
+    instances_max.div_ceil(4)
 }
 
 fn check(options: &SandboxOptions) -> Result<(), SandboxError> {
     within("instances_max", &options.instances_max, &INSTANCES)?;
-    within("memory_bytes_max", &options.memory_bytes_max, &MEMORY_BYTES)?;
+    within("memory_bytes_max", &options.limits.memory_bytes_max, &MEMORY_BYTES)?;
+    within("table_elements_max", &options.limits.table_elements_max, &TABLE_ELEMENTS)?;
     within("stack_bytes_max", &options.stack_bytes_max, &STACK_BYTES)?;
     within("tick", &options.tick, &TICK)
 }
@@ -109,22 +140,21 @@ fn within<T: PartialOrd + std::fmt::Debug>(
     }
 }
 
-fn config(options: &SandboxOptions) -> Config {
+/// What compiled code depends on: the same here and in quarantine.
+pub(crate) fn code_config() -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
         // One guest, one call: no tasks within a guest, and a store that costs less.
         .concurrency_support(false)
-        .max_wasm_stack(options.stack_bytes_max)
-        .async_stack_size(options.stack_bytes_max + HOST_STACK_BYTES)
+        .memory_guaranteed_dense_image_size(IMAGE_BYTES)
         // The contract's pointers have 32 bits.
-        .wasm_memory64(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options)));
+        .wasm_memory64(false);
     config
 }
 
 fn pool(options: &SandboxOptions) -> PoolingAllocationConfig {
-    let instances = options.instances_max;
+    let instances = options.instances_max + idle_max(options.instances_max);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
         .total_stacks(instances)
@@ -135,8 +165,8 @@ fn pool(options: &SandboxOptions) -> PoolingAllocationConfig {
         .max_memories_per_component(MEMORIES_MAX)
         .max_tables_per_component(TABLES_MAX)
         .max_tables_per_module(TABLES_MAX)
-        .table_elements(TABLE_ELEMENTS_MAX)
-        .max_memory_size(options.memory_bytes_max);
+        .table_elements(options.limits.table_elements_max)
+        .max_memory_size(options.limits.memory_bytes_max);
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.pagemap_scan(Enabled::Yes)
             .linear_memory_keep_resident(MEMORY_RESIDENT_BYTES)
@@ -147,9 +177,36 @@ fn pool(options: &SandboxOptions) -> PoolingAllocationConfig {
     pool
 }
 
-fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+/// What every plugin may import.
+pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     host::link(&mut linker)?;
+    models::link(&mut linker)?;
     wasi::link(&mut linker)?;
     Ok(linker)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+
+    use super::*;
+
+    fn settings(config: &Config) -> u64 {
+        let engine = Engine::new(config).unwrap();
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    #[test]
+    fn code_does_not_depend_on_the_pool() {
+        let mut pooled = code_config();
+        let options = SandboxOptions { instances_max: 1, ..SandboxOptions::default() };
+        pooled
+            .max_wasm_stack(options.stack_bytes_max)
+            .async_stack_size(options.stack_bytes_max + HOST_STACK_BYTES)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&options)));
+        assert_eq!(settings(&pooled), settings(&code_config()));
+    }
 }

@@ -4,13 +4,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sandmill_domain::ports::{BoxFuture, Guest, Plugin};
-use sandmill_domain::{Code, Deadline, Fault};
-use wasmtime::Store;
+use sandmill_domain::{Code, Deadline, Fault, InstancePolicy};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::InstancePre;
+use wasmtime::{Engine, Store};
 
+use crate::bindings::Asset;
 use crate::contract::Shape;
 use crate::fault;
-use crate::instance::Running;
+use crate::instance::{Live, Running};
+use crate::lines::printable;
+use crate::load::Loaded;
+use crate::reuse::{Idle, Wear, random_share};
+use crate::snapshot::call_init;
 use crate::state::{Facts, State};
 use crate::ticker::Ticker;
 
@@ -18,21 +24,30 @@ use crate::ticker::Ticker;
 const HANDLES_MAX: usize = 1000;
 /// What a guest may give beyond its output limit: names, shapes and headers, which have bounds of their own.
 const EXTRA_BYTES: usize = 1 << 20;
+/// Of the message of an `init` that refuses.
+const MESSAGE_BYTES_MAX: usize = 1 << 10;
 
 /// A component that keeps to the contract, compiled and linked. Cheap to clone: clones share everything.
 #[derive(Clone)]
-pub struct WasmPlugin(Arc<Inner>);
+pub struct WasmPlugin(pub(crate) Arc<Inner>);
 
-struct Inner {
-    pre: InstancePre<State>,
-    shape: Shape,
-    facts: Arc<Facts>,
-    ticker: Arc<Ticker>,
+pub(crate) struct Inner {
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) shape: Shape,
+    pub(crate) facts: Arc<Facts>,
+    pub(crate) ticker: Arc<Ticker>,
+    /// Whether `init` runs for each instance.
+    pub(crate) inits: bool,
+    pub(crate) policy: InstancePolicy,
+    pub(crate) idle: Idle<Live>,
+    pub(crate) places: Arc<Semaphore>,
+    pub(crate) loaded: Loaded,
 }
 
 impl WasmPlugin {
-    pub(crate) fn new(pre: InstancePre<State>, shape: Shape, facts: Arc<Facts>, ticker: Arc<Ticker>) -> Self {
-        Self(Arc::new(Inner { pre, shape, facts, ticker }))
+    /// How it came to be.
+    pub fn loaded(&self) -> &Loaded {
+        &self.0.loaded
     }
 }
 
@@ -51,37 +66,98 @@ impl Plugin for WasmPlugin {
         self.0.shape.postprocess.is_some()
     }
 
+    fn handles(&self) -> bool {
+        self.0.shape.handle.is_some()
+    }
+
     fn open(&self, deadline: Deadline) -> BoxFuture<'_, Result<Box<dyn Guest>, Fault>> {
         Box::pin(async move {
-            let running = self.0.instantiate(deadline).await?;
+            let running = open(&self.0, deadline).await?;
             Ok(Box::new(running) as Box<dyn Guest>)
         })
     }
 }
 
+async fn open(inner: &Arc<Inner>, deadline: Deadline) -> Result<Running, Fault> {
+    let now = Instant::now();
+    if deadline.is_past(now) {
+        return Err(Fault::new(Code::DeadlineExceeded, "the deadline passed before the plugin could run"));
+    }
+    let place = Arc::clone(&inner.places).try_acquire_owned();
+    let place = place.map_err(|_none| Fault::new(Code::Overloaded, "no plugin instance is free"))?;
+    let mut live = match inner.again(deadline, now) {
+        Some(live) => live,
+        None => inner.instantiate(deadline, now).await?,
+    };
+    live.store.data_mut().usage.instantiation = now.elapsed();
+    Ok(Running::new(live, Arc::clone(inner), place))
+}
+
 impl Inner {
-    async fn instantiate(&self, deadline: Deadline) -> Result<Running, Fault> {
-        let now = Instant::now();
-        if deadline.is_past(now) {
-            return Err(Fault::new(Code::DeadlineExceeded, "the deadline passed before the plugin could run"));
+    /// One that has served requests before.
+    fn again(&self, deadline: Deadline, now: Instant) -> Option<Live> {
+        if self.policy == InstancePolicy::Fresh {
+            return None;
         }
-        let mut store = self.store(deadline, now);
-        let stopwatch = Arc::clone(&store.data().stopwatch);
-        let instance = stopwatch.measure(self.pre.instantiate_async(&mut store)).await;
-        let instance = instance.map_err(|error| fault::from_error(error, store.data()))?;
-        let preprocess = self.shape.preprocess.as_ref().map(|export| export.of(&mut store, &instance));
-        let postprocess = self.shape.postprocess.as_ref().map(|export| export.of(&mut store, &instance));
-        Ok(Running { store, stopwatch, preprocess, postprocess })
+        let (wear, mut live) = self.idle.take(now)?;
+        live.wear = Some(wear);
+        live.store.data_mut().begin(deadline, self.ticker.hold());
+        Some(live)
     }
 
-    fn store(&self, deadline: Deadline, now: Instant) -> Store<State> {
-        let state = State::new(Arc::clone(&self.facts), deadline, now, self.ticker.hold());
-        let mut store = Store::new(self.pre.engine(), state);
-        store.limiter(|state| &mut state.memory);
-        store.set_hostcall_fuel(self.facts.output_bytes_max.saturating_add(EXTRA_BYTES));
-        store.set_max_component_handles(HANDLES_MAX);
-        store.epoch_deadline_callback(|store| store.data().on_tick());
+    async fn instantiate(&self, deadline: Deadline, now: Instant) -> Result<Live, Fault> {
+        let state = State::new(Arc::clone(&self.facts), deadline, self.ticker.hold());
+        let mut store = new_store(self.pre.engine(), state);
+        let instance = self.pre.instantiate_async(&mut store).await;
+        let instance = instance.map_err(|error| fault::from_error(error, store.data()))?;
+        let shape = &self.shape;
+        let preprocess = shape.preprocess.as_ref().map(|export| export.of(&mut store, &instance));
+        let postprocess = shape.postprocess.as_ref().map(|export| export.of(&mut store, &instance));
+        let handle = shape.handle.as_ref().map(|export| export.of(&mut store, &instance));
+        if let Some(init) = shape.init.as_ref().filter(|_| self.inits) {
+            let init = init.of(&mut store, &instance);
+            self.init(&mut store, init).await?;
+        }
+        let wear = match &self.policy {
+            InstancePolicy::Fresh => None,
+            InstancePolicy::Reuse(budget) => Some(Wear::new(budget, now, random_share())),
+        };
+        Ok(Live { store, preprocess, postprocess, handle, wear })
+    }
+
+    /// What a snapshot would have saved.
+    async fn init(
+        &self,
+        store: &mut Store<State>,
+        init: wasmtime::component::TypedFunc<crate::bindings::InitArgs<'static>, crate::bindings::InitResults>,
+    ) -> Result<(), Fault> {
+        let open = self.facts.config.iter().filter(|setting| !setting.secret);
+        let config: Vec<(&str, &str)> = open.map(|setting| (setting.key.as_str(), setting.value.as_str())).collect();
+        let assets: Vec<_> = self.facts.assets.iter().map(|asset| Asset { name: &asset.name, data: &asset.data }).collect();
         store.set_epoch_deadline(1);
-        store
+        match call_init(store, init, &config, &assets).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(message)) => {
+                let cause = printable(&message, MESSAGE_BYTES_MAX);
+                Err(Fault::new(Code::PluginFailed, "the plugin's init refuses").because(cause))
+            }
+            Err(error) => Err(fault::from_error(error, store.data())),
+        }
     }
 }
+
+/// A store with all bounds in force.
+pub(crate) fn new_store(engine: &Engine, state: State) -> Store<State> {
+    let fuel = state.facts.limits.output_bytes_max.saturating_add(EXTRA_BYTES);
+    let mut store = Store::new(engine, state);
+    store.limiter(|state| &mut state.growth);
+    store.set_hostcall_fuel(fuel);
+    store.set_max_component_handles(HANDLES_MAX);
+    store.call_hook(|mut store, transition| store.data_mut().on_transition(transition));
+    store.epoch_deadline_callback(|mut store| store.data_mut().on_tick());
+    store.set_epoch_deadline(1);
+    store
+}
+
+/// The right to one instance at work.
+pub(crate) type Place = OwnedSemaphorePermit;

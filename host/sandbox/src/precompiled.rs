@@ -1,40 +1,41 @@
-//! From a component's bytes to native code: compiled, or as it was compiled before. The one place that trusts such code.
-#![allow(unsafe_code, reason = "restoring native code is unsafe: see `restore`")]
+//! From native code that this host has made to a component. The one place that trusts such code.
+#![allow(unsafe_code, reason = "restoring native code is unsafe: see the two functions")]
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::AsRawFd;
 
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::cache::{Cache, Key, Trusted};
-
-/// The compiled component, from the cache if it has it. What the cache cannot give or keep is a line in the log.
-///
-/// # Errors
-/// What the compiler finds wrong with the component.
-pub(crate) fn restore_or_compile(engine: &Engine, bytes: &[u8], cache: Option<&Cache>) -> wasmtime::Result<Component> {
-    let Some(cache) = cache else { return Component::from_binary(engine, bytes) };
-    let key = Key::new(bytes, settings(engine));
-    if let Some(component) = cache.read(&key).and_then(|code| restore(engine, &code)) {
-        return Ok(component);
-    }
-    let component = Component::from_binary(engine, bytes)?;
-    cache.write(&key, &component.serialize()?);
-    Ok(component)
-}
+use crate::cache::Trusted;
 
 /// Differs for engines whose compiled code differs: wasmtime's exact version, the processor, the settings.
-fn settings(engine: &Engine) -> u64 {
+pub(crate) fn settings(engine: &Engine) -> u64 {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
     hasher.finish()
 }
 
-fn restore(engine: &Engine, code: &Trusted) -> Option<Component> {
-    // SAFETY: code that was not made by `Component::serialize` could do anything. A `Trusted` is made by the cache alone,
-    // of bytes that it has read from a folder which only this user can write to, and whose digest, in memory, is the one
-    // that was written beside them for the same component, wasmtime version and settings. What is verified is what is
-    // used: these bytes, and not the file, which another process of this user might replace.
-    let restored = unsafe { Component::deserialize(engine, code.bytes()) };
-    restored.inspect_err(|error| tracing::warn!("compiled code from the cache is not usable, compiling anew: {error:#}")).ok()
+/// The component of a file of the cache, mapped and not copied: its pages are shared with the page cache, and count only once
+/// they are touched.
+///
+/// # Errors
+/// If it is of another wasmtime, of other settings or another processor.
+pub(crate) fn map(engine: &Engine, trusted: &Trusted) -> wasmtime::Result<Component> {
+    // The file that is open, and not the one that goes by its name by now.
+    let path = format!("/proc/self/fd/{}", trusted.file().as_raw_fd());
+    // SAFETY: code that was not made by `Engine::precompile_component` could do anything. A `Trusted` is made by the cache
+    // alone, of a file in a folder that only this user can write to, whose seal, under a key that only this user can read,
+    // was right when this very file was read through to its end. Files of the cache are never changed in place.
+    unsafe { Component::deserialize_file(engine, path) }
+}
+
+/// The component of code that this host's own quarantine has just answered with.
+///
+/// # Errors
+/// As [`map`].
+pub(crate) fn load(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: as above; these bytes came over a socket that only our own child, of this same binary, had the other end of. It
+    // was fed a stranger's component, but runs nothing of it natively except under wasmtime, as we would.
+    unsafe { Component::deserialize(engine, code) }
 }

@@ -1,26 +1,30 @@
 //! Stand-ins for what a component built for `wasm32-wasip2` imports whether it needs it or not: no environment, arguments or
 //! folders, empty standard input, output to the plugin's log. Clocks, secure randomness and `exit` end the guest, by name.
-//! Sockets and HTTP are not here: the contract refuses them at load.
+//! What a function is granted takes the place of its stand-in. Sockets are not here: the contract refuses them at load.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use sandmill_domain::Grants;
 use tokio::io::AsyncWrite;
 use tracing::Level;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView};
+use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
-use wasmtime_wasi::p2::bindings::{cli, filesystem, random};
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, async_trait};
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView, async_trait};
 use wasmtime_wasi_io::IoView;
 
+use crate::asset_files::GUEST_PATH;
 use crate::fault::Forbidden;
 use crate::lines::{LINE_BYTES_MAX, Lines};
-use crate::state::State;
+use crate::outgoing;
+use crate::state::{Facts, State};
 
 /// Streams, errors and pollables that a guest holds at once.
 const HANDLES_MAX: usize = 256;
@@ -30,6 +34,9 @@ const RANDOM_BYTES_MAX: u64 = 64 << 10;
 const MONOTONIC_CLOCK: &str = "wasi:clocks/monotonic-clock@0.2.12";
 const WALL_CLOCK: &str = "wasi:clocks/wall-clock@0.2.12";
 const RANDOM: &str = "wasi:random/random@0.2.12";
+const INSECURE_SEED: &str = "wasi:random/insecure-seed@0.2.12";
+/// The seed of every snapshot.
+const SEED: u64 = 0x5a6d_6d69_6c6c_0001;
 const EXIT: &str = "wasi:cli/exit@0.2.12";
 
 /// Every function that a component may import, but not call.
@@ -49,25 +56,42 @@ const FORBIDDEN: [(&str, &str, Forbidden); 10] = [
 /// What a guest holds of WASI.
 pub(crate) struct Wasi {
     context: WasiCtx,
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
 }
 
 impl Wasi {
-    fn new(lines: &Arc<Lines>) -> Self {
-        let context = WasiCtx::builder()
+    /// Makes it when it is first asked for.
+    pub(crate) fn of<'a>(slot: &'a mut Option<Box<Self>>, lines: &Arc<Lines>, facts: &Facts) -> &'a mut Self {
+        slot.get_or_insert_with(|| {
+            let made = Self::new(lines, facts).or_else(|error| {
+                // The folder is gone: somebody has tidied the disk. The guest finds none.
+                tracing::warn!(function = &*facts.name, "the plugin's folder of assets cannot be opened: {error:#}");
+                Self::new(lines, &Facts::bare(&facts.name))
+            });
+            Box::new(made.expect("invariant: without a folder nothing can fail"))
+        })
+    }
+
+    fn new(lines: &Arc<Lines>, facts: &Facts) -> wasmtime::Result<Self> {
+        let mut context = WasiCtx::builder();
+        context
             .stdout(LogStream::new(lines, Level::INFO))
             .stderr(LogStream::new(lines, Level::WARN))
             .max_random_size(RANDOM_BYTES_MAX)
-            .build();
+            .envs(&facts.grants.environment);
+        if let Some(folder) = &facts.asset_folder {
+            context.preopened_dir(folder.path(), GUEST_PATH, FsPerms::ReadOnly)?;
+        }
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
-        Self { context, table }
+        Ok(Self { context: context.build(), table })
     }
 }
 
 impl State {
-    fn wasi(&mut self) -> &mut Wasi {
-        self.wasi.get_or_insert_with(|| Box::new(Wasi::new(&self.lines)))
+    pub(crate) fn wasi(&mut self) -> &mut Wasi {
+        let Self { wasi, lines, facts, .. } = self;
+        Wasi::of(wasi, lines, facts)
     }
 }
 
@@ -99,10 +123,34 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     filesystem::types::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
     filesystem::preopens::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
     random::insecure::add_to_linker::<State, WasiRandom>(linker, State::random)?;
-    linker
-        .instance("wasi:random/insecure-seed@0.2.12")?
-        .func_wrap("insecure-seed", |_, (): ()| Ok(((random_word(), random_word()),)))?;
+    linker.instance(INSECURE_SEED)?.func_wrap("insecure-seed", |_, (): ()| Ok(((random_word(), random_word()),)))?;
     link_forbidden(linker)
+}
+
+/// Puts what is granted in the place of what refuses.
+pub(crate) fn link_granted(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    if grants.wall_clock {
+        clocks::wall_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
+    }
+    if grants.monotonic_clock {
+        clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
+    }
+    if grants.randomness {
+        random::random::add_to_linker::<State, WasiRandom>(linker, State::random)?;
+    }
+    if !grants.http.is_empty() {
+        outgoing::link(linker)?;
+    }
+    Ok(())
+}
+
+/// While a snapshot is made, a seed is the same each time: the snapshot is what its function, its settings and its files make it.
+/// What sends requests is there, so that it can be imported, and denies all of them.
+pub(crate) fn link_for_init(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    outgoing::link(linker)?;
+    linker.instance(INSECURE_SEED)?.func_wrap("insecure-seed", |_, (): ()| Ok(((SEED, SEED),)))
 }
 
 fn link_forbidden(linker: &mut Linker<State>) -> wasmtime::Result<()> {

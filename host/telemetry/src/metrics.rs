@@ -6,7 +6,7 @@ use std::time::Duration;
 use prometheus::{
     Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
-use sandmill_domain::ports::Stages;
+use sandmill_domain::ports::{PluginUsage, Stages};
 use sandmill_domain::{Fault, FunctionName, TenantId};
 use thiserror::Error;
 
@@ -15,6 +15,14 @@ const SECONDS: [f64; 20] = [
     50e-6, 100e-6, 200e-6, 350e-6, 500e-6, 750e-6, 1e-3, 2e-3, 3.5e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
     30.0,
 ];
+
+/// From a page of WebAssembly to the most that 32 bits address, in steps of four.
+const MEMORY_BYTES: [f64; 9] =
+    [65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0, 268_435_456.0, 1_073_741_824.0, 4_294_967_296.0];
+
+/// From 5 µs, a small instance, to a second, the default of a plugin's time.
+const PLUGIN_SECONDS: [f64; 16] =
+    [5e-6, 10e-6, 15e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 0.1, 0.5, 1.0];
 
 /// The labels of what belongs to one function.
 const FUNCTION: [&str; 2] = ["tenant", "function"];
@@ -37,6 +45,14 @@ pub struct Telemetry {
     queue: HistogramVec,
     inference: HistogramVec,
     postprocess: HistogramVec,
+    handle: HistogramVec,
+    instantiation: HistogramVec,
+    plugin_running: HistogramVec,
+    plugin_memory: HistogramVec,
+    plugin_inferences: IntCounterVec,
+    plugin_loads: IntCounterVec,
+    plugin_compile: GaugeVec,
+    plugin_snapshot: GaugeVec,
     received: IntCounterVec,
     sent: IntCounterVec,
     in_flight: IntGaugeVec,
@@ -64,6 +80,34 @@ impl Telemetry {
             queue: page.histograms("queue_duration_seconds", "Waiting for the model.")?,
             inference: page.histograms("inference_duration_seconds", "The model's run.")?,
             postprocess: page.histograms("postprocess_duration_seconds", "The plugin's postprocessing, or encoding tensors.")?,
+            handle: page.histograms("handle_duration_seconds", "A handler's whole work, its models' runs included.")?,
+            instantiation: page.histograms_of(
+                "plugin_instantiation_duration_seconds",
+                "For a plugin's instance to be there.",
+                &PLUGIN_SECONDS,
+            )?,
+            plugin_running: page.histograms_of(
+                "plugin_running_duration_seconds",
+                "The plugin's own running time in one request, without that of the host's functions.",
+                &PLUGIN_SECONDS,
+            )?,
+            plugin_memory: page.histograms_of(
+                "plugin_memory_bytes",
+                "The most linear memory that a plugin's instance had in one request.",
+                &MEMORY_BYTES,
+            )?,
+            plugin_inferences: page.counters("plugin_inferences_total", "Runs of models that handlers asked for.", &FUNCTION)?,
+            plugin_loads: page.counters(
+                "plugin_loads_total",
+                "Plugins loaded; `cache` is hit where compiled code was found, miss where it was made.",
+                &["tenant", "function", "cache"],
+            )?,
+            plugin_compile: page.gauges("plugin_compile_duration_seconds", "Compiling the plugin, when it was.", &FUNCTION)?,
+            plugin_snapshot: page.gauges(
+                "plugin_snapshot_duration_seconds",
+                "Running the plugin's init and keeping what it left, when that was done; absent without a snapshot.",
+                &FUNCTION,
+            )?,
             received: page.counters("request_body_bytes_total", "Bytes of request bodies.", &FUNCTION)?,
             sent: page.counters("response_body_bytes_total", "Bytes of response bodies.", &FUNCTION)?,
             in_flight: page.int_gauges("requests_in_flight", "Requests admitted and not answered yet.", &FUNCTION)?,
@@ -110,6 +154,17 @@ impl Telemetry {
         self.warm_up.with_label_values(&labels).set(warm_up.as_secs_f64());
     }
 
+    /// A plugin was loaded, from the cache or not; how long it had taken to compile it, and its snapshot if it has one.
+    pub fn plugin_loaded(&self, tenant: &TenantId, function: &FunctionName, load: &PluginLoad) {
+        let labels = [tenant.as_str(), function.as_str()];
+        let cache = if load.cached { "hit" } else { "miss" };
+        self.plugin_loads.with_label_values(&[tenant.as_str(), function.as_str(), cache]).inc();
+        self.plugin_compile.with_label_values(&labels).set(load.compile.as_secs_f64());
+        if let Some(snapshot) = load.snapshot {
+            self.plugin_snapshot.with_label_values(&labels).set(snapshot.as_secs_f64());
+        }
+    }
+
     /// The host became ready, or is ready no more.
     pub fn set_ready(&self, ready: bool) {
         self.ready.set(f64::from(u8::from(ready)));
@@ -130,13 +185,38 @@ impl Telemetry {
             (&self.queue, end.stages.queue),
             (&self.inference, end.stages.inference),
             (&self.postprocess, end.stages.postprocess),
+            (&self.handle, end.stages.handle),
         ];
         for (histogram, duration) in stages {
             if let Some(duration) = duration {
                 histogram.with_label_values(&labels).observe(duration.as_secs_f64());
             }
         }
+        if let Some(usage) = &end.stages.plugin {
+            self.count_plugin(&labels, usage);
+        }
     }
+
+    fn count_plugin(&self, labels: &[&str; 2], usage: &PluginUsage) {
+        self.instantiation.with_label_values(labels).observe(usage.instantiation.as_secs_f64());
+        self.plugin_running.with_label_values(labels).observe(usage.running.as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "memory has fewer bytes than 2^52")]
+        self.plugin_memory.with_label_values(labels).observe(usage.memory_bytes as f64);
+        if usage.inferences > 0 {
+            self.plugin_inferences.with_label_values(labels).inc_by(u64::from(usage.inferences));
+        }
+    }
+}
+
+/// How a plugin came to be.
+#[derive(Clone, Copy, Debug)]
+pub struct PluginLoad {
+    /// Whether its compiled code was there already.
+    pub cached: bool,
+    /// Compiling it, when that was done.
+    pub compile: Duration,
+    /// Its snapshot, when that was taken; none if it has none.
+    pub snapshot: Option<Duration>,
 }
 
 /// What of a request's record is counted.
@@ -202,7 +282,11 @@ impl Page<'_> {
     }
 
     fn histograms(&self, name: &str, help: &str) -> Result<HistogramVec, MetricsError> {
-        let opts = HistogramOpts::new(name, help).namespace("sandmill").buckets(SECONDS.to_vec());
+        self.histograms_of(name, help, &SECONDS)
+    }
+
+    fn histograms_of(&self, name: &str, help: &str, buckets: &[f64]) -> Result<HistogramVec, MetricsError> {
+        let opts = HistogramOpts::new(name, help).namespace("sandmill").buckets(buckets.to_vec());
         self.register(HistogramVec::new(opts, &FUNCTION))
     }
 }

@@ -76,6 +76,8 @@ impl Record<'_> {
                     queue_us = micros(self.stages.queue),
                     inference_us = micros(self.stages.inference),
                     postprocess_us = micros(self.stages.postprocess),
+                    handle_us = micros(self.stages.handle),
+                    plugin_us = micros(self.stages.plugin.map(|plugin| plugin.running)),
                     received_bytes = self.received,
                     sent_bytes = self.sent,
                 )
@@ -91,6 +93,7 @@ impl Record<'_> {
 #[cfg(test)]
 mod tests {
     use sandmill_domain::Code;
+    use sandmill_domain::ports::PluginUsage;
 
     use super::*;
 
@@ -109,11 +112,17 @@ mod tests {
             duration: Duration::from_millis(1),
             received: 3,
             sent: 5,
-            stages: Stages::default(),
+            stages: Stages {
+                handle: Some(Duration::from_millis(1)),
+                plugin: Some(PluginUsage { memory_bytes: 65_536, inferences: 3, ..PluginUsage::default() }),
+                ..Stages::default()
+            },
         });
         let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
         assert!(text.contains(r#"sandmill_requests_total{form="function",function="-",status="404",tenant="-"} 1"#), "{text}");
         assert!(text.contains(r#"sandmill_faults_total{blame="caller",code="not_found",function="-",tenant="-"} 1"#), "{text}");
+        assert!(text.contains(r#"sandmill_plugin_memory_bytes_bucket{function="-",tenant="-",le="65536"} 1"#), "{text}");
+        assert!(text.contains(r#"sandmill_plugin_inferences_total{function="-",tenant="-"} 3"#), "{text}");
         assert!(!text.contains("made-up"), "{text}");
     }
 }

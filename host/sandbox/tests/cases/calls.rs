@@ -1,7 +1,7 @@
 //! Plugins that keep to the contract: what goes in and comes out, and that nothing stays behind.
 
 use crate::guest::{component, pass_through, postprocess, preprocess};
-use crate::harness::{Harness, body_of, output, request, soon};
+use crate::harness::{Harness, TestModel, body_of, output, request, setting, soon};
 use sandmill_domain::ports::{Plugin, Prepared};
 use sandmill_domain::{Code, Dtype};
 
@@ -95,7 +95,7 @@ async fn a_refusal_of_the_plugins_own_is_told() {
     assert_eq!((fault.code, fault.message.as_str()), (Code::PluginFailed, "the plugin failed"));
     assert!(fault.report().to_string().ends_with(": secret"));
     let fault = harness.fault(&harness.load(&refuse(5)), b"no such kind").await;
-    assert_eq!(fault.code, Code::PluginFailed);
+    assert_eq!(fault.code, Code::PluginBadOutput);
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn the_configuration_and_the_model_are_told() {
         preprocess(&format!("(call $get (local.get 9) (local.get 10) (i32.const 512)) {answer}"))
     );
     let plugin = harness.load_with(&component("preprocessor", &get), |options| {
-        options.config = vec![("other".into(), "1".into()), ("threshold".into(), "0.75".into())];
+        options.config = vec![setting("other", "1"), setting("threshold", "0.75")];
     });
     assert_eq!(body_of(&harness.answer(&plugin, b"threshold").await), b"0.75");
     assert_eq!(body_of(&harness.answer(&plugin, b"thresh").await), b"");
@@ -124,7 +124,7 @@ async fn the_configuration_and_the_model_are_told() {
         )
     );
     let plugin = harness.load_with(&component("preprocessor", &signature), |options| {
-        options.model = Some(crate::harness::model("digits", "pixels").into());
+        options.models = vec![TestModel::new("digits", "pixels", |inputs| Box::pin(async { Ok(inputs) }))];
     });
     assert_eq!(body_of(&harness.answer(&plugin, b"digits").await), b"pixels");
     assert_eq!(harness.answer(&plugin, b"other").await.status.as_u16(), 404);

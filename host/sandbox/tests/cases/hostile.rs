@@ -35,14 +35,14 @@ async fn assert_stopped(plugin: &WasmPlugin) {
     let start = Instant::now();
     let (result, turns) = beside(call(plugin, b"body", soon())).await;
     let fault = result.expect_err("the plugin never ends");
-    assert_eq!((fault.code, fault.blame), (Code::DeadlineExceeded, Blame::Plugin), "{fault}");
+    assert_eq!((fault.code, fault.blame), (Code::PluginTimeout, Blame::Plugin), "{fault}");
     assert_eq!(fault.message, "the plugin ran longer than its plugin_time of 60ms");
     assert!((PLUGIN_TIME..LATE).contains(&start.elapsed()), "{:?}", start.elapsed());
     assert!(turns >= 5, "others had {turns} turns only");
 }
 
 fn patient(harness: &Harness, component: &[u8]) -> WasmPlugin {
-    harness.load_with(component, |options| options.plugin_time = PLUGIN_TIME)
+    harness.load_with(component, |options| options.limits.time = PLUGIN_TIME)
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn the_time_of_both_halves_is_one() {
     let guest =
         preprocess(&format!("{spin} (call $tensor (i32.const 0) (i32.const 0))")) + &postprocess("(loop (br 0)) unreachable");
     let plugin = harness.load_with(&component("processor", &guest), |options| {
-        options.plugin_time = BUDGET;
+        options.limits.time = BUDGET;
     });
     // Counted anew, the second half would take all of the budget each time; a busy machine stretches it now and then.
     for _ in 0..5 {
@@ -106,7 +106,7 @@ async fn second_half(plugin: &WasmPlugin, budget: Duration) -> Duration {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let start = Instant::now();
     let fault = guest.postprocess(&request(b"").head, vec![output(b"")]).await.expect_err("both halves are beyond it");
-    assert_eq!(fault.code, Code::DeadlineExceeded);
+    assert_eq!(fault.code, Code::PluginTimeout);
     let second = start.elapsed();
     assert!(first + second >= budget, "{first:?} {second:?}: the wait was counted");
     second
@@ -141,7 +141,7 @@ async fn memory_has_a_limit() {
     let hog = "(loop (br_if 0 (i32.ne (i32.const -1) (memory.grow (i32.const 1)))))";
     let dies = harness.load(&component("preprocessor", &preprocess(&format!("{hog} unreachable"))));
     let fault = harness.fault(&dies, b"").await;
-    assert_eq!((fault.code, fault.blame), (Code::PluginFailed, Blame::Plugin));
+    assert_eq!((fault.code, fault.blame), (Code::PluginOutOfMemory, Blame::Plugin));
     assert_eq!(fault.message, "the plugin failed after it reached its memory limit of 16777216 bytes");
 
     // One that takes no for an answer goes on, with all that it may have: 256 pages, of which the test sees a byte.
@@ -179,7 +179,7 @@ async fn a_trap_is_named_and_its_place_kept_for_the_log() {
     for (body, message) in cases {
         let guest = format!("(func $deep (call $deep)) {}", preprocess(body));
         let fault = harness.fault(&harness.load(&component("preprocessor", &guest)), b"").await;
-        assert_eq!((fault.code, fault.blame, fault.message.as_str()), (Code::PluginFailed, Blame::Plugin, message));
+        assert_eq!((fault.code, fault.blame, fault.message.as_str()), (Code::PluginTrapped, Blame::Plugin, message));
         assert!(fault.report().to_string().contains("wasm backtrace"), "{}", fault.report());
     }
 }
@@ -190,9 +190,9 @@ async fn an_instance_is_of_no_use_after_a_trap() {
     let plugin = harness.load(&component("processor", &(preprocess("unreachable") + &postprocess("unreachable"))));
     let mut guest = plugin.open(soon()).await.unwrap();
     for _ in 0..2 {
-        assert_eq!(guest.preprocess(request(b"")).await.unwrap_err().code, Code::PluginFailed);
+        assert_eq!(guest.preprocess(request(b"")).await.unwrap_err().code, Code::PluginTrapped);
     }
-    assert_eq!(guest.postprocess(&request(b"").head, vec![]).await.unwrap_err().code, Code::PluginFailed);
+    assert_eq!(guest.postprocess(&request(b"").head, vec![]).await.unwrap_err().code, Code::PluginTrapped);
 }
 
 #[tokio::test]
@@ -235,7 +235,7 @@ async fn the_log_has_a_bound() {
     assert!(logged.lines().all(|line| line.len() < 8 * 1024 + 100));
 
     let plugin = harness.load(&log("(call $log (i32.const 9) (i32.const 0) (i32.const 0)) unreachable"));
-    assert_eq!(harness.fault(&plugin, b"").await.code, Code::PluginFailed, "there is no level 9");
+    assert_eq!(harness.fault(&plugin, b"").await.code, Code::PluginBadOutput, "there is no level 9");
     let plugin = harness.load(&log("(call $log (i32.const 1) (i32.const -8) (i32.const 100)) unreachable"));
-    assert_eq!(harness.fault(&plugin, b"").await.code, Code::PluginFailed, "the text lies beyond the memory");
+    assert_eq!(harness.fault(&plugin, b"").await.code, Code::PluginBadOutput, "the text lies beyond the memory");
 }

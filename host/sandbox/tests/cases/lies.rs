@@ -40,9 +40,9 @@ async fn answers_that_cannot_be_read_are_refused() {
         ),
     ];
     for (what, guest) in guests {
-        let plugin = harness.load_with(&component("preprocessor", &guest), |options| options.output_bytes_max = 1_000_000);
+        let plugin = harness.load_with(&component("preprocessor", &guest), |options| options.limits.output_bytes_max = 1_000_000);
         let fault = harness.fault(&plugin, b"").await;
-        assert_eq!((fault.code, fault.blame, fault.message.as_str()), (Code::PluginFailed, Blame::Plugin, BROKEN), "{what}");
+        assert_eq!((fault.code, fault.blame, fault.message.as_str()), (Code::PluginBadOutput, Blame::Plugin, BROKEN), "{what}");
     }
 }
 
@@ -58,9 +58,9 @@ async fn answers_that_make_no_sense_are_refused() {
         (preprocess("(call $answer (i32.const 200) (i32.const 0) (i32.const 1001))"), "the plugin gave a body of 1001 bytes"),
     ];
     for (guest, message) in cases {
-        let plugin = harness.load_with(&component("preprocessor", &guest), |options| options.output_bytes_max = 1000);
+        let plugin = harness.load_with(&component("preprocessor", &guest), |options| options.limits.output_bytes_max = 1000);
         let fault = harness.fault(&plugin, b"").await;
-        assert_eq!((fault.code, fault.blame), (Code::PluginFailed, Blame::Plugin));
+        assert_eq!((fault.code, fault.blame), (Code::PluginBadOutput, Blame::Plugin));
         assert!(fault.message.starts_with(message), "{fault}");
     }
 }
@@ -74,6 +74,6 @@ async fn an_allocator_that_lies_is_refused() {
             preprocess("(call $tensor (local.get 9) (local.get 10))")
         );
         let plugin = harness.load(&component("preprocessor", &guest));
-        assert_eq!(harness.fault(&plugin, b"a body").await.code, Code::PluginFailed, "{address}");
+        assert_eq!(harness.fault(&plugin, b"a body").await.code, Code::PluginBadOutput, "{address}");
     }
 }

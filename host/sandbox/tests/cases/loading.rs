@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sandmill_sandbox::{CacheError, LoadError, Sandbox, SandboxError, SandboxOptions};
+use sandmill_domain::PluginLimits;
+use sandmill_sandbox::{CacheError, CacheOptions, LoadError, Refusal, Sandbox, SandboxError, SandboxOptions};
 
-use crate::guest::{component, component_of, module, pass_through, postprocess, preprocess};
+use crate::guest::{component, component_of, module, pass_through, preprocess};
 use crate::harness::{self, Harness, call, soon};
 
 fn useful() -> Vec<u8> {
@@ -31,7 +32,7 @@ fn what_is_no_component_is_refused() {
     let mut damaged = good.clone();
     let middle = damaged.len() / 2;
     damaged[middle..].reverse();
-    assert!(matches!(harness.refusal(&damaged), LoadError::Invalid { .. }));
+    assert!(matches!(harness.refusal(&damaged), LoadError::Refused(Refusal::Invalid(_))));
 }
 
 #[test]
@@ -45,8 +46,7 @@ fn every_ungranted_import_is_named() {
     ];
     let text: String =
         imports.iter().map(|(interface, function, ty)| format!(r#"(import "{interface}" "{function}" (func {ty}))"#)).collect();
-    let infer = r#"(import "sandmill:plugin/models@0.1.0" "infer" (func (param i32 i32 i32 i32 i32)))"#;
-    let refusal = Harness::start().refusal(&component("ungranted", &(text + infer + &pass_through())));
+    let refusal = Harness::start().refusal(&component("ungranted", &(text + &pass_through())));
     let LoadError::RefusedImports { mut names } = refusal else { panic!("{refusal}") };
     names.sort();
     assert_eq!(
@@ -54,7 +54,6 @@ fn every_ungranted_import_is_named() {
         [
             "acme:store/blobs@1.0.0",
             "bare",
-            "sandmill:plugin/models@0.1.0",
             "wasi:clocks/monotonic-clock@0.3.0",
             "wasi:http/outgoing-handler@0.2.6",
             "wasi:sockets/tcp-create-socket@0.2.6",
@@ -87,52 +86,43 @@ fn exports_must_be_the_contracts() {
 }
 
 #[test]
-fn what_comes_later_is_said_to() {
-    let harness = Harness::start();
+fn a_component_is_of_one_shape() {
     let handler = r#"(func (export "sandmill:plugin/handler@0.1.0#handle") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) unreachable)"#;
-    let init = r#"(func (export "sandmill:plugin/init@0.1.0#init") (param i32 i32 i32 i32) (result i32) unreachable)"#;
-    let cases = [
-        ("request-handler", handler.to_owned(), "sandmill:plugin/handler@0.1.0"),
-        ("preprocessor-with-init", format!("{init} {}", preprocess("unreachable")), "sandmill:plugin/init@0.1.0"),
-        ("postprocessor-with-init", format!("{init} {}", postprocess("unreachable")), "sandmill:plugin/init@0.1.0"),
-    ];
-    for (world, text, expected) in cases {
-        match harness.refusal(&component(world, &text)) {
-            LoadError::NotYet { interface } => assert_eq!(interface, expected),
-            other => panic!("{other}"),
-        }
-    }
+    let both = component("two-shapes", &format!("{handler} {}", preprocess("unreachable")));
+    assert!(matches!(Harness::start().refusal(&both), LoadError::TwoShapes));
 }
 
 #[test]
 fn sizes_have_bounds() {
     let good = useful();
-    let harness = Harness::start_with(|options| options.component_bytes_max = good.len() - 1);
+    let harness = Harness::start_with(|options| options.compiling.component_bytes_max = good.len() - 1);
     assert!(matches!(harness.refusal(&good), LoadError::TooLarge { .. }));
 
     let harness = Harness::start();
     // The prelude's memory is two pages of 64 KiB.
     let load = |memory_bytes_max| {
         let mut options = harness::options();
-        options.memory_bytes_max = memory_bytes_max;
+        options.limits.memory_bytes_max = memory_bytes_max;
         harness.0.load(&good, options)
     };
     assert!(load(128 << 10).is_ok());
     assert!(matches!(load((128 << 10) - 1), Err(LoadError::Memory { bytes: 131_072, bytes_max: 131_071 })));
-    assert!(matches!(load(harness::MEMORY_BYTES_MAX + 1), Err(LoadError::MemoryLimit { .. })));
+    assert!(matches!(load(harness::MEMORY_BYTES_MAX + 1), Err(LoadError::Limits { .. })));
     let tables = "(table 1 funcref)".repeat(9) + &pass_through();
-    assert!(matches!(harness.refusal(&component("processor", &tables)), LoadError::Invalid { .. } | LoadError::Shape));
+    assert!(matches!(harness.refusal(&component("processor", &tables)), LoadError::Refused(Refusal::Tables { .. })));
     let table = "(table 20001 funcref)".to_owned() + &pass_through();
-    assert!(matches!(harness.refusal(&component("processor", &table)), LoadError::Invalid { .. }));
+    let refusal = harness.refusal(&component("processor", &table));
+    assert!(matches!(refusal, LoadError::Table { elements: 20_001, elements_max: 20_000 }), "{refusal}");
 }
 
 #[test]
 fn options_have_bounds() {
     let good = SandboxOptions::default;
+    let huge = PluginLimits { memory_bytes_max: (4 << 30) + 1, ..PluginLimits::host_default() };
     let cases = [
         ("instances_max", SandboxOptions { instances_max: 0, ..good() }),
         ("instances_max", SandboxOptions { instances_max: 4097, ..good() }),
-        ("memory_bytes_max", SandboxOptions { memory_bytes_max: (4 << 30) + 1, ..good() }),
+        ("memory_bytes_max", SandboxOptions { limits: huge, ..good() }),
         ("stack_bytes_max", SandboxOptions { stack_bytes_max: 1, ..good() }),
         ("tick", SandboxOptions { tick: Duration::ZERO, ..good() }),
     ];
@@ -142,8 +132,12 @@ fn options_have_bounds() {
     }
 }
 
+fn cache(folder: &Path, name: &str) -> CacheOptions {
+    CacheOptions { folder: folder.join(name), key: folder.join("key"), bytes_max: 1 << 30 }
+}
+
 fn cached(folder: &Path) -> Harness {
-    Harness::start_with(|options| options.cache = Some(folder.join("cache")))
+    Harness::start_with(|options| options.cache = Some(cache(folder, "cache")))
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -180,14 +174,14 @@ async fn a_damaged_cache_is_compiled_anew() {
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
     let foreign = Harness::start_with(|options| {
-        options.cache = Some(folder.path().join("other"));
+        options.cache = Some(cache(folder.path(), "other"));
         options.stack_bytes_max = 256 << 10;
     });
     assert_works(&foreign, &component).await;
     for damage in [flipped, good[..good.len() / 2].to_vec(), Vec::new(), b"\x7fELF".repeat(1000)] {
         fs::write(&file, &damage).unwrap();
         let logged = harness::logged(async { assert_works(&cached(folder.path()), &component).await }).await;
-        assert!(logged.contains("is damaged, compiling anew"), "{logged}");
+        assert!(logged.contains("is damaged or not ours, compiling anew"), "{logged}");
         assert_eq!(files(folder.path()), std::slice::from_ref(&file));
         assert_eq!(fs::read(&file).unwrap().len(), good.len(), "it is whole again");
     }
@@ -197,7 +191,7 @@ async fn a_damaged_cache_is_compiled_anew() {
 fn a_cache_that_others_can_enter_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let options = SandboxOptions { cache: Some(folder.path().into()), instances_max: 1, ..SandboxOptions::default() };
+    let options = SandboxOptions { cache: Some(cache(folder.path(), "")), instances_max: 1, ..SandboxOptions::default() };
     let error = Sandbox::start(options).err().expect("refused");
     assert!(matches!(error, SandboxError::Cache(CacheError::Exposed { mode: 0o755, .. })), "{error}");
 }

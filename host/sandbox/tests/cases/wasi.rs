@@ -16,28 +16,32 @@ async fn what_is_not_granted_is_named_when_it_is_called() {
         (
             r#"(import "wasi:clocks/monotonic-clock@0.2.6" "now" (func $call (result i64)))"#,
             "(drop (call $call))",
+            Code::PluginForbidden,
             "the plugin used wasi:clocks/monotonic-clock.now, which it is not granted",
         ),
         (
             r#"(import "wasi:clocks/wall-clock@0.2.0" "now" (func $call (param i32)))"#,
             "(call $call (i32.const 512))",
+            Code::PluginForbidden,
             "the plugin used wasi:clocks/wall-clock.now, which it is not granted",
         ),
         (
             r#"(import "wasi:random/random@0.2.6" "get-random-u64" (func $call (result i64)))"#,
             "(drop (call $call))",
+            Code::PluginForbidden,
             "the plugin used wasi:random/random.get-random-u64, which it is not granted",
         ),
         (
             r#"(import "wasi:cli/exit@0.2.6" "exit" (func $call (param i32)))"#,
             "(call $call (i32.const 0))",
+            Code::PluginTrapped,
             "the plugin called wasi:cli/exit.exit",
         ),
     ];
-    for (import, body, message) in cases {
+    for (import, body, code, message) in cases {
         let plugin = harness.load(&guest(import, &format!("{body} unreachable")));
         let fault = harness.fault(&plugin, b"").await;
-        assert_eq!((fault.code, fault.blame, fault.message.as_str()), (Code::PluginFailed, Blame::Plugin, message));
+        assert_eq!((fault.code, fault.blame, fault.message.as_str()), (code, Blame::Plugin, message));
     }
 }
 
@@ -101,7 +105,7 @@ async fn standard_output_is_the_plugins_log() {
     // Each round takes another handle and gives none back.
     let logged = harness::logged(async {
         let fault = harness.fault(&plugin, b"again\n").await;
-        assert_eq!(fault.code, Code::PluginFailed);
+        assert_eq!(fault.code, Code::PluginBadOutput);
     });
     assert_eq!(logged.await.lines().count(), 101);
 }

@@ -26,6 +26,21 @@ pub(crate) fn postprocess(body: &str) -> String {
     export("postprocess", body)
 }
 
+/// `handle` with this body: parameters as [`preprocess`], a result as [`postprocess`].
+pub(crate) fn handle(body: &str) -> String {
+    let parameters = "i32 ".repeat(11);
+    format!(r#"(func (export "sandmill:plugin/handler@0.1.0#handle") (param {parameters}) (result i32) {body})"#)
+}
+
+/// `init` with this body. The parameters are the settings 0, 1 (address, length; each of 16 bytes: key and value) and the
+/// assets 2, 3 (each of 16 bytes: name and data). The body ends well by leaving nothing.
+pub(crate) fn init(body: &str) -> String {
+    format!(
+        r#"(func (export "sandmill:plugin/init@0.1.0#init") (param i32 i32 i32 i32) (result i32) {body}
+            (i32.store8 (i32.const 16) (i32.const 0)) (i32.const 16))"#
+    )
+}
+
 fn export(name: &str, body: &str) -> String {
     let parameters = "i32 ".repeat(11);
     format!(r#"(func (export "sandmill:plugin/{name}@0.1.0#{name}") (param {parameters}) (result i32) {body})"#)

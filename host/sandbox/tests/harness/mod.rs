@@ -8,16 +8,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
-use sandmill_domain::ports::{Plugin, Prepared};
+use sandmill_domain::ports::{BoxFuture, Home, Inference, Model, Plugin, Prepared};
 use sandmill_domain::{
-    Axis, Deadline, Dtype, Fault, FunctionLimits, ModelInfo, Reply, Request, RequestHead, Signature, Tensor, TensorSpec,
+    Axis, Buffer, Code, Deadline, Dtype, Fault, FunctionLimits, Lender, ModelInfo, Reply, Request, RequestHead, Setting,
+    Signature, Tensor, TensorSpec,
 };
 use sandmill_sandbox::{LoadError, PluginOptions, Sandbox, SandboxOptions, WasmPlugin};
+use sandmill_worker::Program;
 
 /// Places in the pool.
 pub(crate) const INSTANCES: u32 = 4;
 /// The host's bound on a plugin's memory.
 pub(crate) const MEMORY_BYTES_MAX: usize = 64 << 20;
+
+/// Set in the environment of a child that is to be the quarantine.
+pub(crate) const QUARANTINE: &str = "SANDMILL_TEST_QUARANTINE";
 
 /// Longer than any test: for guests that must end for another reason.
 const LONG: Duration = Duration::from_secs(60);
@@ -30,8 +35,9 @@ impl Harness {
     }
 
     pub(crate) fn start_with(change: impl FnOnce(&mut SandboxOptions)) -> Self {
-        let mut options =
-            SandboxOptions { instances_max: INSTANCES, memory_bytes_max: MEMORY_BYTES_MAX, ..SandboxOptions::default() };
+        let mut options = SandboxOptions { instances_max: INSTANCES, ..SandboxOptions::default() };
+        options.limits.memory_bytes_max = MEMORY_BYTES_MAX;
+        options.compiling.program = quarantine();
         change(&mut options);
         Self(Sandbox::start(options).expect("the sandbox starts"))
     }
@@ -65,8 +71,17 @@ impl Harness {
 }
 
 pub(crate) fn options() -> PluginOptions {
-    let limits = FunctionLimits { plugin_time: LONG, plugin_memory_bytes_max: 16 << 20, ..FunctionLimits::default() };
+    let mut limits = FunctionLimits::default();
+    limits.plugin.time = LONG;
+    limits.plugin.memory_bytes_max = 16 << 20;
     PluginOptions::new("tested", &limits)
+}
+
+/// This test binary itself: [`crate::quarantine`] is where it comes out.
+pub(crate) fn quarantine() -> Program {
+    let mut program = Program::this(["--exact", "quarantine", "--nocapture"]);
+    program.env.push((QUARANTINE.into(), "1".into()));
+    program
 }
 
 pub(crate) async fn call(plugin: &WasmPlugin, body: &[u8], deadline: Deadline) -> Result<Prepared, Fault> {
@@ -94,9 +109,76 @@ pub(crate) fn body_of(reply: &Reply) -> Vec<u8> {
     reply.body.to_vec()
 }
 
-pub(crate) fn model(name: &str, input: &str) -> ModelInfo {
-    let input = TensorSpec { name: input.into(), dtype: Dtype::Fp32, shape: vec![Axis::Fixed(64)] };
-    ModelInfo { name: name.into(), signature: Signature { inputs: vec![input], outputs: vec![] }, metadata: vec![] }
+pub(crate) fn setting(key: &str, value: &str) -> Setting {
+    Setting { key: key.into(), value: value.into(), secret: false }
+}
+
+/// What a model does with its inputs.
+type Work = dyn Fn(Vec<Tensor>) -> BoxFuture<'static, Result<Vec<Tensor>, Fault>> + Send + Sync;
+
+/// A model that takes any number of bytes as `input`, and lends memory that it spoils when it comes back.
+pub(crate) struct TestModel {
+    info: Arc<ModelInfo>,
+    shelf: Arc<Shelf>,
+    work: Box<Work>,
+}
+
+/// Takes memory back and spoils it, so that whoever still looks at it sees that.
+#[derive(Default)]
+pub(crate) struct Shelf {
+    returned: Mutex<Vec<Vec<u64>>>,
+}
+
+impl Home for Shelf {
+    fn take_back(&self, mut words: Vec<u64>) {
+        words.fill(u64::MAX);
+        self.returned.lock().expect("no panic under the lock").push(words);
+    }
+}
+
+impl TestModel {
+    pub(crate) fn new(
+        name: &str,
+        input: &str,
+        work: impl Fn(Vec<Tensor>) -> BoxFuture<'static, Result<Vec<Tensor>, Fault>> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let shape = vec![Axis::Dynamic { symbol: None, max: 1 << 30 }];
+        let input = TensorSpec { name: input.into(), dtype: Dtype::Uint8, shape };
+        let signature = Signature { inputs: vec![input], outputs: vec![] };
+        let info = ModelInfo { name: name.into(), signature, metadata: vec![] };
+        Arc::new(Self { info: Arc::new(info), shelf: Arc::default(), work: Box::new(work) })
+    }
+
+    /// Buffers that have come back.
+    pub(crate) fn returned(&self) -> usize {
+        self.shelf.returned.lock().expect("no panic under the lock").len()
+    }
+}
+
+impl Lender for TestModel {
+    fn lend(&self, capacity: usize) -> Result<Buffer, Fault> {
+        let home = Arc::clone(&self.shelf) as Arc<dyn Home>;
+        Ok(Buffer::new(vec![0; capacity.div_ceil(8)], capacity, Some(home)))
+    }
+}
+
+impl Model for TestModel {
+    fn info(&self) -> &Arc<ModelInfo> {
+        &self.info
+    }
+
+    fn lender(&self) -> &dyn Lender {
+        self
+    }
+
+    fn infer(&self, inputs: Vec<Tensor>, deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
+        let work = (self.work)(inputs);
+        Box::pin(async move {
+            let late = || Fault::new(Code::DeadlineExceeded, "the model did not answer in time");
+            let outputs = tokio::time::timeout_at(deadline.instant().into(), work).await.map_err(|_| late())??;
+            Ok(Inference { outputs, queued: Duration::from_millis(1), ran: Duration::from_millis(2) })
+        })
+    }
 }
 
 /// What is logged on this thread while `future` runs, one line for each event.

@@ -1,0 +1,118 @@
+//! What the host and its quarantine say to each other: a component to compile, and what became of it. Plain data.
+
+use std::time::Duration;
+
+use sandmill_domain::{ModelInfo, PluginLimits};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Everything that the compiled code with its snapshot depends on, besides wasmtime, its settings and the processor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Job<'a> {
+    #[serde(borrow, with = "serde_bytes")]
+    pub(crate) component: &'a [u8],
+    /// Without secrets.
+    #[serde(borrow)]
+    pub(crate) config: Vec<(&'a str, &'a str)>,
+    #[serde(borrow)]
+    pub(crate) assets: Vec<Asset<'a>>,
+    pub(crate) models: Vec<ModelInfo>,
+    pub(crate) limits: PluginLimits,
+    pub(crate) stack_bytes_max: usize,
+    pub(crate) functions_max: usize,
+    pub(crate) function_bytes_max: usize,
+}
+
+/// A file for `init`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Asset<'a> {
+    pub(crate) name: &'a str,
+    #[serde(with = "serde_bytes")]
+    pub(crate) data: &'a [u8],
+}
+
+/// What became of a job.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Compiled(Compiled),
+    Refused(Refusal, Vec<LogLine>),
+}
+
+/// Native code, and how it came to be.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Compiled {
+    pub(crate) made: Made,
+    pub(crate) lines: Vec<LogLine>,
+    #[serde(with = "serde_bytes")]
+    pub(crate) code: Vec<u8>,
+}
+
+/// What is remembered of compiled code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Whether requests start from a snapshot.
+    pub snapshot: Snapshot,
+    /// How long the compiler took.
+    pub compile_time: Duration,
+}
+
+/// Whether requests start from the memory that `init` left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Snapshot {
+    /// They do.
+    Taken {
+        /// How long `init` and the rest of it took.
+        time: Duration,
+    },
+    /// There is no `init`.
+    NoInit,
+    /// There is one, but it runs for each instance, because of this.
+    Impossible(String),
+}
+
+/// A line of the plugin's log: its level, from 0 for trace to 4 for error, and its printable text.
+pub(crate) type LogLine = (u8, String);
+
+/// Why a component is not compiled; every message is for whoever deploys it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
+pub enum Refusal {
+    /// Damaged, or beyond what the host supports.
+    #[error("the component is damaged or needs what this host does not support: {0}")]
+    Invalid(String),
+    /// Too many functions.
+    #[error("the component has more than {max} functions (functions_max)")]
+    Functions {
+        /// The host's bound.
+        max: usize,
+    },
+    /// One function is too large.
+    #[error("the component has a function of {bytes} bytes; at most {max} are taken (function_bytes_max)")]
+    Function {
+        /// Of its code.
+        bytes: usize,
+        /// The host's bound.
+        max: usize,
+    },
+    /// Too many tables.
+    #[error("the component has {count} tables; at most {max} are taken")]
+    Tables {
+        /// Of all its modules.
+        count: u64,
+        /// The host's bound.
+        max: u32,
+    },
+    /// Too many memories.
+    #[error("the component has {count} memories; at most {max} are taken")]
+    Memories {
+        /// Of all its modules.
+        count: u64,
+        /// The host's bound.
+        max: u32,
+    },
+    /// Its `init` gave an error: the plugin's own words.
+    #[error("the plugin's init refuses: {0}")]
+    Init(String),
+    /// Its `init` failed.
+    #[error("the plugin's init failed: {0}")]
+    InitFailed(String),
+}

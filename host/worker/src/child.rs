@@ -1,0 +1,40 @@
+//! The child's side: bound oneself, read the job, answer.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use rustix::process::{Signal, set_parent_process_death_signal, setpriority_process};
+
+use crate::limits::{LIMITS_BYTES, take};
+use crate::message;
+
+/// The least urgent that there is short of idle: requests go first.
+const NICENESS: i32 = 15;
+
+/// Serves the one job that the parent sends over standard input, a socket, and answers over it. To be called first thing in a
+/// process that [`crate::Quarantine`] has started.
+///
+/// The exit code says whether there was an answer; the words are on standard error, which the parent reads.
+pub fn serve(work: impl FnOnce(&[u8]) -> Vec<u8>) -> ExitCode {
+    match answer(work) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _nobody_reads = writeln!(io::stderr(), "this process serves its parent alone: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(work: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<()> {
+    let mut parent = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    setpriority_process(None, NICENESS)?;
+    let mut limits = [0; LIMITS_BYTES];
+    parent.read_exact(&mut limits)?;
+    take(&limits)?;
+    // Its length is the parent's word, and its memory is bounded by now.
+    let job = message::read(&mut parent, u64::MAX)?.ok_or(io::ErrorKind::InvalidData)?;
+    message::write(&mut parent, &work(&job))
+}
