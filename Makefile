@@ -7,6 +7,8 @@ SANDMILL := $(TARGET)/release/sandmill
 FUNCTIONS := file-type digits angle embed
 # In other languages than Rust: served where their tools could be installed; see guest-sdk/build.py.
 OTHERS := digits-js digits-py
+# What bench/sandbox measures.
+BENCHED := pass table runs
 WASM_TARGETS := wasm32-unknown-unknown wasm32-wasip2
 
 .PHONY: help run test check plugins bench setup setup-tests clean tools build components
@@ -38,6 +40,7 @@ check: tools
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
 
 bench: setup plugins
+	$(CARGO) build --release --locked -p sandmill-bench-sandbox
 	bench/run
 
 plugins: build
@@ -49,6 +52,7 @@ build: tools
 components:
 	@set -e; for name in $(FUNCTIONS); do $(SANDMILL) build plugins/$$name -o examples/$$name/plugin.wasm; done
 	@$(SANDMILL) build bench/loops -o bench/loops/plugin.wasm
+	@set -e; for name in $(BENCHED); do $(SANDMILL) build bench/guests/$$name -o bench/guests/$$name/plugin.wasm; done
 	@$(PYTHON) guest-sdk/build.py
 
 setup: tools
@@ -70,6 +74,6 @@ tools:
 
 clean:
 	$(CARGO) clean
-	rm -rf .sandmill $(FUNCTIONS:%=examples/%/plugin.wasm) bench/loops/plugin.wasm examples/embed/tokenizer.json \
+	rm -rf .sandmill $(FUNCTIONS:%=examples/%/plugin.wasm) bench/loops/plugin.wasm $(BENCHED:%=bench/guests/%/plugin.wasm) examples/embed/tokenizer.json \
 		$(patsubst %,examples/%/model.onnx,file-type angle embed) \
 		$(OTHERS:%=examples/%/plugin.wasm) $(OTHERS:%=examples/%/model.onnx)

@@ -136,7 +136,7 @@ fn plugins_in_javascript_and_python_answer_as_the_one_in_rust_does() {
             eprintln!("{name} is not built here: its tool could not be installed");
             continue;
         }
-        let server = Server::start(&[folder.clone()]);
+        let server = Server::start(std::slice::from_ref(&folder));
         let answer = server.post(&format!("/fn/{name}"), std::fs::read(folder.join("sample.json")).expect("its sample"));
         assert_eq!(answer.status, 200, "{answer:?}\n{}", server.log());
         let json = answer.json();

@@ -159,7 +159,7 @@ impl Deployer {
             models: models.to_vec(),
             limits: spec.limits.plugin.clone(),
             grants: spec.grants.clone(),
-            instances: spec.instances.clone(),
+            instances: spec.instances,
         };
         self.sandbox.load(&file.bytes, options).with_context(|| file.path.display().to_string())
     }

@@ -44,12 +44,12 @@ impl Account {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let limits = &self.limits;
         if used.instances >= limits.instances_max {
-            return Err(full(format!("has {} plugin instances at work, its limit (instances_max)", limits.instances_max)));
+            return Err(full(&format!("has {} plugin instances at work, its limit (instances_max)", limits.instances_max)));
         }
         let bytes = used.memory_bytes.saturating_add(memory_bytes);
         if bytes > limits.guest_memory_bytes_max {
             let max = limits.guest_memory_bytes_max;
-            return Err(full(format!(
+            return Err(full(&format!(
                 "would have {bytes} bytes of plugin memory in use, beyond its limit of {max} (guest_memory_bytes_max)"
             )));
         }
@@ -58,7 +58,7 @@ impl Account {
     }
 }
 
-fn full(what: String) -> Fault {
+fn full(what: &str) -> Fault {
     Fault::new(Code::TooManyRequests, format!("the tenant {what}"))
 }
 

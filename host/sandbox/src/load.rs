@@ -164,7 +164,7 @@ impl Sandbox {
         let shape = contract::check(&self.engine, &component, !options.grants.http.is_empty())?;
         let pre = self.link(&component, &options)?;
         let inits = matches!(made.snapshot, Snapshot::Impossible(_)) && shape.init.is_some();
-        let policy = options.instances.clone();
+        let policy = options.instances;
         let facts = Arc::new(facts(options, inits, &self.options.grants).map_err(LoadError::Assets)?);
         Ok(WasmPlugin(Arc::new(Inner {
             pre,

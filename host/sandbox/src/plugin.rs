@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sandmill_domain::ports::{BoxFuture, Guest, Plugin};
-use sandmill_domain::{Code, Deadline, Fault, InstancePolicy};
+use sandmill_domain::{Blame, Code, Deadline, Fault, InstancePolicy};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::InstancePre;
 use wasmtime::{Engine, Store};
 
 use crate::bindings::Asset;
 use crate::contract::Shape;
-use crate::fault;
+use crate::fault::{self, Halt};
 use crate::instance::{Live, Running};
 use crate::lines::printable;
 use crate::load::Loaded;
@@ -87,7 +87,13 @@ async fn open(inner: &Arc<Inner>, deadline: Deadline) -> Result<Running, Fault> 
     let place = place.map_err(|_none| Fault::new(Code::Overloaded, "no plugin instance is free"))?;
     let mut live = match inner.again(deadline, now) {
         Some(live) => live,
-        None => inner.instantiate(deadline, now).await?,
+        None => {
+            // An `init` that waits in a host's function meets no tick.
+            let made = tokio::time::timeout_at(deadline.instant().into(), inner.instantiate(deadline, now)).await;
+            made.unwrap_or_else(|_elapsed| {
+                Err(Fault::new(Code::DeadlineExceeded, Halt::Deadline.to_string()).blaming(Blame::Plugin))
+            })?
+        }
     };
     live.store.data_mut().usage.instantiation = now.elapsed();
     Ok(Running::new(live, Arc::clone(inner), place))

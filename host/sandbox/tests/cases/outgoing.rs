@@ -254,6 +254,18 @@ async fn a_slow_server_ends_with_the_deadline() {
 }
 
 #[tokio::test]
+async fn a_guest_can_wait_for_less() {
+    for served in ["", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhe"] {
+        let server = Server::start(served).await;
+        let origin = server.origin();
+        let (harness, plugin) = start(&[&origin], &[&origin]);
+        let line = format!("brief http://{origin}/ 50");
+        assert_eq!(answer(&harness, &plugin, &line).await, "error ConnectionReadTimeout", "{served:?}");
+        server.closed(1).await;
+    }
+}
+
+#[tokio::test]
 async fn requests_have_a_bound_for_each_invocation() {
     let server = Server::start(ok("hello")).await;
     let endless = Server::start("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhello").await;

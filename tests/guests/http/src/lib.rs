@@ -1,6 +1,7 @@
 //! A guest that sends requests. Each line of the body says one thing to do; the answer has a line for each.
 //!
 //! - `get URL`: the status and the body.
+//! - `brief URL MILLIS`: the same, with so much time for the first byte and between bytes.
 //! - `follow URL`: the same, for where the response's `location` leads.
 //! - `hold URL`: the status; the response stays open until all lines are done.
 //! - `keep URL`: the status; the response stays open as long as the instance.
@@ -15,7 +16,8 @@ use std::cell::RefCell;
 use sandmill_plugin::{Error, Request, Response};
 use wasip2::http::outgoing_handler::handle;
 use wasip2::http::types::{
-    ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest, Scheme, http_error_code,
+    ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest, RequestOptions, Scheme,
+    http_error_code,
 };
 use wasip2::io::streams::StreamError;
 
@@ -32,6 +34,11 @@ fn preprocess(request: Request) -> Result<Response, Error> {
         let answer = match words[..] {
             ["get", url] => send(Method::Get, url, 0).and_then(whole),
             ["connect", url] => send(Method::Connect, url, 0).and_then(whole),
+            ["brief", url, millis] => {
+                let (options, nanos) = (RequestOptions::new(), Some(number(millis)? as u64 * 1_000_000));
+                let _ = options.set_first_byte_timeout(nanos).and_then(|()| options.set_between_bytes_timeout(nanos));
+                send_with(Method::Get, url, 0, Some(options)).and_then(whole)
+            }
             ["follow", url] => follow(url),
             ["hold", url] => send(Method::Get, url, 0).map(|response| {
                 let status = response.status();
@@ -58,6 +65,10 @@ fn number(text: &str) -> Result<usize, Error> {
 }
 
 fn send(method: Method, url: &str, bytes: usize) -> Result<IncomingResponse, ErrorCode> {
+    send_with(method, url, bytes, None)
+}
+
+fn send_with(method: Method, url: &str, bytes: usize, options: Option<RequestOptions>) -> Result<IncomingResponse, ErrorCode> {
     let (scheme, rest) = url.split_once("://").ok_or(ErrorCode::LoopDetected)?;
     let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
     let request = OutgoingRequest::new(Fields::new());
@@ -66,7 +77,7 @@ fn send(method: Method, url: &str, bytes: usize) -> Result<IncomingResponse, Err
     set.and_then(|()| request.set_path_with_query(Some(path))).map_err(|()| ErrorCode::HttpRequestUriInvalid)?;
     request.set_method(&method).map_err(|()| ErrorCode::HttpRequestMethodInvalid)?;
     let body = if bytes > 0 { request.body().ok() } else { None };
-    let response = handle(request, None)?;
+    let response = handle(request, options)?;
     if let Some(body) = body {
         upload(body, bytes);
     }
