@@ -129,3 +129,13 @@ fn every_file_opens_with_its_page() {
     let without: Vec<_> = files.iter().filter(opens_without).collect();
     assert!(without.is_empty(), "these do not open with `//!`: {without:?}");
 }
+
+/// A plugin that was built against a released contract runs on every host that speaks it: what is released never changes. What is
+/// new goes into a folder of its own.
+#[test]
+fn a_released_contract_is_frozen() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a text");
+    let folder = fs::read_dir(root().join("wit/v0.1")).expect("a folder").count();
+    assert_eq!(folder, 1, "a released folder has no new files");
+    assert!(read("wit/v0.1/plugin.wit") == read("tests/golden/wit-v0.1.wit"), "wit/v0.1 is released and must not change");
+}
