@@ -7,6 +7,7 @@ mod drain;
 mod functions;
 #[path = "../../host/sandbox/tests/guest/mod.rs"]
 mod guest;
+mod handlers;
 mod harness;
 mod hostile;
 mod loading;

@@ -215,3 +215,23 @@ async fn models_are_for_handlers_alone() {
     let refusal = harness.refusal(&component("preprocessor-with-models", &text));
     assert!(refusal.to_string().contains("sandmill:plugin/models@0.1.0"), "{refusal}");
 }
+
+/// What the host does for a guest is not the guest's time.
+#[tokio::test]
+async fn time_in_a_run_is_not_the_plugins() {
+    let harness = Harness::start();
+    let model = TestModel::new("echo", "x", |inputs| {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok(inputs)
+        })
+    });
+    let plugin = harness.load_with(&echoing(), |options| {
+        options.models = vec![model];
+        options.limits.time = Duration::from_millis(100);
+    });
+    let mut guest = plugin.open(soon()).await.unwrap();
+    let reply = guest.handle(request(b"abc")).await.unwrap();
+    assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, &b"abc"[..]));
+    assert!(guest.usage().running < Duration::from_millis(100), "{:?}", guest.usage());
+}

@@ -180,7 +180,9 @@ async fn a_trap_is_named_and_its_place_kept_for_the_log() {
         let guest = format!("(func $deep (call $deep)) {}", preprocess(body));
         let fault = harness.fault(&harness.load(&component("preprocessor", &guest)), b"").await;
         assert_eq!((fault.code, fault.blame, fault.message.as_str()), (Code::PluginTrapped, Blame::Plugin, message));
-        assert!(fault.report().to_string().contains("wasm backtrace"), "{}", fault.report());
+        let report = fault.report().to_string();
+        assert!(report.contains("wasm backtrace"), "{report}");
+        assert!(report.contains("deep") == body.contains("deep"), "the log knows functions by their names: {report}");
     }
 }
 

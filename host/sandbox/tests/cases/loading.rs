@@ -195,3 +195,39 @@ fn a_cache_that_others_can_enter_is_refused() {
     let error = Sandbox::start(options).err().expect("refused");
     assert!(matches!(error, SandboxError::Cache(CacheError::Exposed { mode: 0o755, .. })), "{error}");
 }
+
+#[tokio::test]
+async fn two_sandboxes_share_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let components: Vec<_> = (0..4)
+        .map(|number| component("processor", &(pass_through() + &format!("(data (i32.const 900) \"{number}\")"))))
+        .collect();
+    let harnesses = [cached(folder.path()), cached(folder.path())];
+    std::thread::scope(|scope| {
+        for harness in &harnesses {
+            scope.spawn(|| components.iter().for_each(|component| drop(harness.load(component))));
+        }
+    });
+    assert_eq!(files(folder.path()).len(), components.len(), "each is kept once, and no draft stays");
+    for component in &components {
+        assert!(harnesses[0].load(component).loaded().cached);
+        assert_works(&harnesses[1], component).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_process_has_left_is_in_nobodys_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let component = useful();
+    assert_works(&cached(folder.path()), &component).await;
+    let [file] = files(folder.path()).try_into().unwrap();
+    let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+    let half = fs::read(&file).unwrap();
+    // Killed before the file was renamed, with half of it written.
+    fs::remove_file(&file).unwrap();
+    fs::write(file.with_file_name(format!("{name}.{}.0", std::process::id())), &half[..half.len() / 2]).unwrap();
+    let harness = cached(folder.path());
+    assert!(!harness.load(&component).loaded().cached);
+    assert!(harness.load(&component).loaded().cached);
+    assert_works(&harness, &component).await;
+}
