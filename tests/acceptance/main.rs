@@ -10,6 +10,8 @@ mod guest;
 mod handlers;
 mod harness;
 mod hostile;
+#[path = "../guests/hostile.rs"]
+mod hostile_guests;
 mod loading;
 mod open_inference;
 mod records;

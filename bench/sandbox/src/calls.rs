@@ -37,6 +37,8 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
 
     let table = load(&sandbox, &read("table")?, |_| {})?;
     compare(options, "table", |threads| per_call(&table, Call::Preprocess, &small, CALLS, threads));
+    let table_floor = floor::Floor::start(&folder.path().join("cache"))?;
+    compare(options, "floor.table", |threads| table_floor.per_call(&small, CALLS, threads));
     let embed = load(&sandbox, &component(&options.root, "examples/embed/plugin.wasm")?, |plugin| {
         plugin.assets = asset(&options.root, "examples/embed/tokenizer.json").into_iter().collect();
     })?;
@@ -44,7 +46,7 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
     let text = Bytes::from_static(br#"{"input": "How do I reset my password?"}"#);
     compare(options, "embed.preprocess", |threads| per_call(&embed, Call::Preprocess, &text, CALLS / 4, threads));
     let init = init_time(&embed)?;
-    tell("embed.init_ms", "ms", vec![init]);
+    tell("embed.snapshot_ms", "ms", vec![init]);
 
     let runs = load(&sandbox, &read("runs")?, |_| {})?;
     compare(options, "large.import", |threads| per_call(&runs, Call::Handle, &large, LARGE_CALLS, threads));

@@ -17,11 +17,12 @@ mod bindings {
         path: "../../wit/v0.1",
         world: "sandmill:plugin/preprocessor",
         exports: { default: async },
+        ownership: Borrowing { duplicate_if_necessary: true },
     });
 }
 
 use bindings::exports::sandmill::plugin::preprocess::Request;
-use bindings::sandmill::plugin::types::{Header, RequestHead};
+use bindings::sandmill::plugin::types::{HeaderParam, RequestHead};
 use bindings::{Preprocessor, PreprocessorPre};
 
 pub(crate) struct Floor {
@@ -31,9 +32,11 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    /// Over the one file of the sandbox's cache.
+    /// Over the newest file of the sandbox's cache.
     pub(crate) fn start(cache: &Path) -> Result<Self> {
-        let file = std::fs::read_dir(cache)?.next().context("the cache is empty")??.path();
+        let files = std::fs::read_dir(cache)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        let written = |file: &PathBuf| file.metadata().and_then(|metadata| metadata.modified()).ok();
+        let file = files.into_iter().max_by_key(written).context("the cache is empty")?;
         let engine = Engine::new(&config())?;
         let pre = load(&engine, &file)?;
         Ok(Self { engine, file, pre })
@@ -76,13 +79,11 @@ pub(crate) async fn one(engine: &Engine, pre: &PreprocessorPre<()>, body: &Bytes
     store.set_epoch_deadline(1 << 40);
     store.set_hostcall_fuel(64 << 20);
     let instance: Preprocessor = pre.instantiate_async(&mut store).await.expect("an instance");
-    let header = |name: &str, value: &str| Header { name: name.into(), value: value.into() };
-    let headers =
-        vec![header("host", "127.0.0.1:8080"), header("content-type", "application/octet-stream"), header("accept", "*/*")];
-    let head = RequestHead { method: "POST".into(), path: String::new(), query: None, headers };
-    let request = Request { head, body: body.to_vec() };
+    let headers = [("host", "127.0.0.1:8080"), ("content-type", "application/octet-stream"), ("accept", "*/*")]
+        .map(|(name, value)| HeaderParam { name, value: value.as_bytes() });
+    let head = RequestHead { method: "POST", path: "", query: None, headers: &headers };
     let preprocess = instance.sandmill_plugin_preprocess();
-    drop(preprocess.call_preprocess(&mut store, &request).await.expect("no trap").expect("tensors"));
+    drop(preprocess.call_preprocess(&mut store, Request { head, body }).await.expect("no trap").expect("tensors"));
 }
 
 /// As the sandbox's own, where the code depends on it; for the rest what is quickest.

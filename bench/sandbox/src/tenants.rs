@@ -51,6 +51,8 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
     tell("tenants.b_beside.p50_us", "us", of(&beside, |run| run.0));
     tell("tenants.b_beside.p99_us", "us", of(&beside, |run| run.1));
     tell("tenants.a_refused", "1", vec![refused as f64]);
+    let ratios: Vec<f64> = alone.iter().zip(&beside).map(|(alone, beside)| beside.1 / alone.1).collect();
+    tell("tenants.p99_ratio", "x", ratios);
     Ok(())
 }
 
@@ -62,7 +64,10 @@ fn target(tenant: &str) -> Target {
 
 fn pipeline(options: &Options, sandbox: &Sandbox) -> Result<Pipeline> {
     let instances = sandmill_sandbox::SandboxOptions::default().instances_max as usize;
-    let limits = TenantLimits { instances_max: instances / 4, guest_memory_bytes_max: usize::MAX };
+    let limits = TenantLimits {
+        instances_max: instances / 4,
+        guest_memory_bytes_max: instances / 4 * FunctionLimits::default().plugin.memory_bytes_max,
+    };
     let slow = load(sandbox, &component(&options.root, "bench/guests/runs/plugin.wasm")?, |plugin| {
         plugin.models = vec![Arc::new(Echo::new(Duration::from_secs(1)))];
     })?;

@@ -165,7 +165,9 @@ impl Config {
         set(&mut limits.functions_max, self.functions_max.map(Count::get));
         set(&mut limits.assets_bytes_max, self.assets_bytes_max.map(|size| size.get() as u64));
         set(&mut limits.model_bytes_max, self.engine.model_bytes_max.map(|size| size.get() as u64));
-        limits.component_bytes_max = self.sandbox_options().compiling.component_bytes_max as u64;
+        let sandbox = self.sandbox_options();
+        limits.plugin = limits.plugin.within(&sandbox.limits);
+        limits.component_bytes_max = sandbox.compiling.component_bytes_max as u64;
         limits
     }
 
@@ -194,6 +196,11 @@ impl Config {
 
     pub(crate) fn sandbox_options(&self) -> SandboxOptions {
         self.sandbox.options()
+    }
+
+    /// Whether the sandbox's cache is where it is by default: then it can be done without.
+    pub(crate) fn cache_is_optional(&self) -> bool {
+        !self.sandbox.names_a_cache()
     }
 
     /// What one tenant may use.

@@ -103,6 +103,11 @@ impl Sandbox {
         options
     }
 
+    /// Whether somebody chose where the cache lies: then it must be usable.
+    pub(crate) fn names_a_cache(&self) -> bool {
+        self.cache.is_some() || self.cache_key.is_some()
+    }
+
     fn cache(&self) -> Option<CacheOptions> {
         let folder = self.cache.clone().or_else(default_cache).filter(|folder| !folder.as_os_str().is_empty())?;
         let beside = || folder.with_file_name("components.key");

@@ -157,7 +157,7 @@ impl Deployer {
             config: spec.config.clone(),
             assets: spec.assets.clone(),
             models: models.to_vec(),
-            limits: spec.limits.plugin.clone(),
+            limits: spec.limits.plugin,
             grants: spec.grants.clone(),
             instances: spec.instances,
         };

@@ -11,7 +11,7 @@ use sandmill_domain::ports::Service;
 use sandmill_edge::{Addresses, Edge};
 use sandmill_engine::Engine;
 use sandmill_pipeline::{Account, Pipeline, Release};
-use sandmill_sandbox::{Sandbox, Snapshot};
+use sandmill_sandbox::{Sandbox, SandboxError, SandboxOptions, Snapshot};
 use sandmill_telemetry::{PluginLoad, Telemetry};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -98,10 +98,22 @@ pub(crate) fn read_functions(folders: &[PathBuf], config: &Config) -> Result<Vec
 pub(crate) fn start_deployer(config: &Config, runtime: Handle) -> Result<Deployer> {
     let library = sandmill_engine::Runtime::find(config.engine.library.as_deref())?;
     let engine = Engine::start(&library, config.engine_options())?;
-    let sandbox = Sandbox::start(config.sandbox_options())?;
+    let sandbox = start_sandbox(config)?;
     let body_bytes_max = config.edge_options().limits.buffered_bytes_max;
     let account = Account::new(config.tenant_limits());
     Ok(Deployer { engine, sandbox, runtime, account, model_options: config.model_options(), body_bytes_max })
+}
+
+/// A home that cannot be written to, as in many containers, costs a compilation at each start, and not the start.
+fn start_sandbox(config: &Config) -> Result<Sandbox> {
+    let options = config.sandbox_options();
+    match Sandbox::start(options.clone()) {
+        Err(SandboxError::Cache(error)) if config.cache_is_optional() => {
+            tracing::warn!("plugins are compiled at each start, as there is no cache for them: {:#}", anyhow!(error));
+            Ok(Sandbox::start(SandboxOptions { cache: None, ..options })?)
+        }
+        started => Ok(started?),
+    }
 }
 
 /// One after the other: what a function's files hold goes when it is loaded.
@@ -133,8 +145,8 @@ fn note(spec: &FunctionSpec, deployed: &Deployed, telemetry: &Telemetry) {
         telemetry.plugin_loaded(&tenant, &spec.name, &load);
     }
     let plugin_load: Duration = deployed.loads.iter().map(|(_, load)| load.time).sum();
-    let cached = deployed.loads.iter().all(|(_, load)| load.cached);
-    tracing::info!(function = %spec.name, ?model_load, ?plugin_load, cached, "loaded");
+    let compiled = deployed.loads.iter().filter(|(_, load)| !load.cached).count();
+    tracing::info!(function = %spec.name, ?model_load, ?plugin_load, compiled, "loaded");
 }
 
 /// What is said when all functions are warm.

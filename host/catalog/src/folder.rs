@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use sandmill_domain::FunctionName;
+use sandmill_domain::PluginLimits;
 use thiserror::Error;
 
 use crate::document::{DOCUMENT_BYTES_MAX, Document, Problem};
@@ -31,11 +32,19 @@ pub struct FileLimits {
     pub assets_bytes_max: u64,
     /// Functions in all.
     pub functions_max: usize,
+    /// What a plugin has where `function.toml` does not say.
+    pub plugin: PluginLimits,
 }
 
 impl Default for FileLimits {
     fn default() -> Self {
-        Self { model_bytes_max: 2 << 30, component_bytes_max: 64 << 20, assets_bytes_max: 64 << 20, functions_max: 1000 }
+        Self {
+            model_bytes_max: 2 << 30,
+            component_bytes_max: 64 << 20,
+            assets_bytes_max: 64 << 20,
+            functions_max: 1000,
+            plugin: PluginLimits::default(),
+        }
     }
 }
 

@@ -37,7 +37,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn read(&mut self, path: &Path, manifest: Manifest) -> Option<FunctionSpec> {
-        let limits = FunctionLimits::from(&manifest.limits);
+        let limits = manifest.limits.limits(&self.limits.plugin);
         // All are read before the first that failed ends it: each has problems of its own to tell.
         let models = self.models(&manifest);
         let methods = manifest.methods.0;

@@ -33,7 +33,7 @@ pub enum Code {
     PluginTrapped,
     /// The plugin's running time is over.
     PluginTimeout,
-    /// The plugin failed after it reached its memory limit.
+    /// The plugin failed after it reached the limit of its memory or its tables.
     PluginOutOfMemory,
     /// What the plugin gave breaks the contract, its limits or the model's signature.
     PluginBadOutput,

@@ -24,7 +24,7 @@ impl Default for FunctionLimits {
 }
 
 /// What a plugin may use in one request; of a host, the most that any function may ask for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginLimits {
     /// The running time of its code, start, pre- and postprocessing together; time in the host's functions does not count.
     pub time: Duration,
@@ -32,7 +32,7 @@ pub struct PluginLimits {
     pub memory_bytes_max: usize,
     /// The elements of its tables together.
     pub table_elements_max: usize,
-    /// The tensors of one call, in or out.
+    /// The tensors that it gives in one call.
     pub tensors_max: usize,
     /// One tensor that it gives, in bytes.
     pub tensor_bytes_max: usize,
@@ -44,7 +44,7 @@ pub struct PluginLimits {
     pub log_lines_max: usize,
     /// Bytes of its log.
     pub log_bytes_max: usize,
-    /// Calls of the host's functions.
+    /// Calls of the host's functions, among them those by which a memory or a table grows.
     pub host_calls_max: usize,
     /// The running time of its `init`, which runs once, when the function is loaded.
     pub init_time: Duration,
@@ -68,6 +68,25 @@ impl PluginLimits {
             host_calls_max: 10_000_000,
             init_time: Duration::from_secs(60),
             snapshot_bytes_max: 256 << 20,
+        }
+    }
+
+    /// The smaller of each: what a plugin has by default on a host that gives less than the default.
+    #[must_use]
+    pub fn within(&self, max: &Self) -> Self {
+        Self {
+            time: self.time.min(max.time),
+            memory_bytes_max: self.memory_bytes_max.min(max.memory_bytes_max),
+            table_elements_max: self.table_elements_max.min(max.table_elements_max),
+            tensors_max: self.tensors_max.min(max.tensors_max),
+            tensor_bytes_max: self.tensor_bytes_max.min(max.tensor_bytes_max),
+            output_bytes_max: self.output_bytes_max.min(max.output_bytes_max),
+            header_bytes_max: self.header_bytes_max.min(max.header_bytes_max),
+            log_lines_max: self.log_lines_max.min(max.log_lines_max),
+            log_bytes_max: self.log_bytes_max.min(max.log_bytes_max),
+            host_calls_max: self.host_calls_max.min(max.host_calls_max),
+            init_time: self.init_time.min(max.init_time),
+            snapshot_bytes_max: self.snapshot_bytes_max.min(max.snapshot_bytes_max),
         }
     }
 
@@ -175,6 +194,8 @@ mod tests {
             init_time: Duration::ZERO,
             snapshot_bytes_max: 0,
         };
+        assert_eq!(PluginLimits::default().within(&least), least);
+        assert_eq!(least.within(&PluginLimits::default()), least);
         let named = PluginLimits::default().beyond(&least);
         assert_eq!(named.len(), 12);
         assert!(named.contains(&("plugin_time_ms", 1000, 0)), "{named:?}");

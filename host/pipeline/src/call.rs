@@ -159,7 +159,7 @@ impl<'a> Call<'a> {
 
     fn model(&self) -> Result<&dyn Model, Fault> {
         self.release.parts.model.as_deref().ok_or_else(|| {
-            Fault::new(Code::PluginFailed, "the plugin made tensors, but the function has no model to run them on")
+            Fault::new(Code::PluginBadOutput, "the plugin made tensors, but the function has no model to run them on")
         })
     }
 }

@@ -244,7 +244,7 @@ async fn a_function_without_a_model_is_no_model() {
     assert_eq!(refusal(&pipeline, &target(Form::OpenInference), &Method::POST).code, Code::NotFound);
     assert_eq!(pipeline.describe(&target(Form::OpenInference)).expect_err("a refusal").code, Code::NotFound);
     let fault = call(&pipeline, Form::Function, b"abc").await.result.expect_err("a fault");
-    assert_eq!(fault.code, Code::PluginFailed);
+    assert_eq!(fault.code, Code::PluginBadOutput);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

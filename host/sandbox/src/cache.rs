@@ -9,7 +9,6 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use hmac::{Hmac, KeyInit, Mac};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
@@ -29,7 +28,7 @@ const NOTE_BYTES_MAX: usize = 64 << 10;
 /// What is read at once.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Group and others.
-const NOT_OURS: u32 = 0o077;
+pub(crate) const NOT_OURS: u32 = 0o077;
 
 /// Why a folder is not used as a cache.
 #[derive(Debug, Error)]
@@ -87,12 +86,11 @@ pub(crate) struct Cache {
     folder: OwnedFd,
     key: SealKey,
     bytes_max: u64,
-    writes: AtomicU64,
 }
 
 impl Key {
-    pub(crate) fn new(job: &[u8], settings: u64) -> Self {
-        let digest = Sha256::new().chain_update(settings.to_le_bytes()).chain_update(job).finalize();
+    pub(crate) fn new(job: &[u8], settings: [u8; DIGEST_BYTES]) -> Self {
+        let digest = Sha256::new().chain_update(settings).chain_update(job).finalize();
         Self { digest: digest.into() }
     }
 
@@ -135,7 +133,7 @@ impl Cache {
         }
         check_key_lies_outside(folder, &options.key)?;
         let key = SealKey::open(&options.key)?;
-        Ok(Self { folder: handle, key, bytes_max: options.bytes_max, writes: AtomicU64::new(0) })
+        Ok(Self { folder: handle, key, bytes_max: options.bytes_max })
     }
 
     /// What is kept under a key; none if there is nothing, or the file is not what was written.
@@ -205,9 +203,10 @@ impl Cache {
     }
 
     fn write_file(&self, name: &str, key: &Key, code: &[u8], note: &[u8]) -> io::Result<()> {
-        let number = self.writes.fetch_add(1, Ordering::Relaxed);
+        // Two containers on one folder may have the same process number.
+        let number = getrandom::u64().map_err(io::Error::other)?;
         let temporary = format!("{name}.{}.{number}", std::process::id());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(&self.folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
         let length = u32::try_from(note.len()).map_err(io::Error::other)?.to_le_bytes();
         let mut seal = self.seal(key);
@@ -322,11 +321,11 @@ mod tests {
     fn what_was_written_is_read_under_its_own_key_alone() {
         let folder = tempfile::tempdir().unwrap();
         let cache = open(folder.path());
-        let key = Key::new(b"component", 1);
+        let key = Key::new(b"component", [1; 32]);
         assert!(cache.read(&key).is_none());
         cache.write(&key, b"code", b"note");
         assert_eq!(read(&cache, &key).unwrap(), (b"code".to_vec(), b"note".to_vec()));
-        for other in [Key::new(b"component", 2), Key::new(b"other", 1)] {
+        for other in [Key::new(b"component", [2; 32]), Key::new(b"other", [1; 32])] {
             assert!(cache.read(&other).is_none());
             fs::copy(only_file(folder.path()), folder.path().join("made/of/two").join(other.file_name())).unwrap();
             assert!(cache.read(&other).is_none(), "code was taken for another component's");
@@ -337,7 +336,7 @@ mod tests {
     #[test]
     fn what_another_key_has_sealed_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
-        let key = Key::new(b"component", 1);
+        let key = Key::new(b"component", [1; 32]);
         open(folder.path()).write(&key, b"code", b"note");
         assert!(open(folder.path()).read(&key).is_some(), "the key is kept");
         fs::remove_file(folder.path().join("elsewhere/key")).unwrap();
@@ -348,7 +347,7 @@ mod tests {
     fn a_changed_file_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let cache = open(folder.path());
-        let key = Key::new(b"component", 1);
+        let key = Key::new(b"component", [1; 32]);
         cache.write(&key, b"code", b"note");
         let path = only_file(folder.path());
         let good = fs::read(&path).unwrap();
@@ -396,7 +395,7 @@ mod tests {
     fn what_is_no_file_of_code_is_neither_waited_for_nor_left_behind() {
         let folder = tempfile::tempdir().unwrap();
         let cache = open(folder.path());
-        let key = Key::new(b"component", 1);
+        let key = Key::new(b"component", [1; 32]);
         let path = folder.path().join("made/of/two").join(key.file_name());
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
         assert!(cache.read(&key).is_none());
@@ -410,7 +409,7 @@ mod tests {
     fn the_oldest_files_make_room() {
         let folder = tempfile::tempdir().unwrap();
         let cache = open(folder.path());
-        let keys: Vec<Key> = (0..4).map(|number| Key::new(b"component", number)).collect();
+        let keys: Vec<Key> = (0..4).map(|number| Key::new(b"component", [number; 32])).collect();
         for (age, key) in keys.iter().enumerate() {
             cache.write(key, &[7; 250], b"");
             let path = folder.path().join("made/of/two").join(key.file_name());

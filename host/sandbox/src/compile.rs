@@ -16,10 +16,10 @@ pub fn serve_quarantine() -> ExitCode {
     sandmill_worker::serve(answer)
 }
 
-fn answer(job: &[u8]) -> Vec<u8> {
+pub(crate) fn answer(job: &[u8]) -> Vec<u8> {
     let mut lines = Vec::new();
     let compiled = postcard::from_bytes::<Job<'_>>(job)
-        .map_err(|error| Refusal::Invalid(format!("the job cannot be read: {error}")))
+        .map_err(|error| Refusal::invalid(&format!("the job cannot be read: {error}")))
         .and_then(|job| compile(&job, &mut lines));
     let answer = match compiled {
         Ok((made, code)) => Answer::Compiled(Compiled { made, lines, code }),
@@ -33,7 +33,7 @@ fn compile(job: &Job<'_>, lines: &mut Vec<LogLine>) -> Result<(Made, Vec<u8>), R
     let (component, snapshot) =
         if seen.has_init { snapshot::take(job, lines)? } else { (Cow::Borrowed(job.component), Snapshot::NoInit) };
     let start = Instant::now();
-    let invalid = |error: wasmtime::Error| Refusal::Invalid(format!("{error:#}"));
+    let invalid = |error: wasmtime::Error| Refusal::invalid(&format!("{error:#}"));
     let engine = Engine::new(&machine::code_config()).map_err(invalid)?;
     let code = engine.precompile_component(&component).map_err(invalid)?;
     Ok((Made { snapshot, compile_time: start.elapsed() }, code))

@@ -1,6 +1,6 @@
 //! The imports of the contract: `log`, `config`, `model-info`. They answer from what the plugin was loaded with.
 
-use sandmill_domain::{Axis, ModelInfo, Signature, TensorSpec};
+use sandmill_domain::{Axis, ModelInfo, Setting, Signature, TensorSpec};
 use tracing::Level;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{HasSelf, Linker, WasmStr};
@@ -44,15 +44,20 @@ impl From<log::Level> for Level {
 
 impl config::Host for State {
     fn get(&mut self, key: String) -> Option<String> {
-        self.facts.config.iter().find(|setting| setting.key == key).map(|setting| setting.value.clone())
+        self.settings().find(|setting| setting.key == key).map(|setting| setting.value.clone())
     }
 
     fn all(&mut self) -> Vec<(String, String)> {
-        self.facts.config.iter().map(|setting| (setting.key.clone(), setting.value.clone())).collect()
+        self.settings().map(|setting| (setting.key.clone(), setting.value.clone())).collect()
     }
 }
 
 impl State {
+    /// Those that there are now: secrets are for requests alone.
+    fn settings(&self) -> impl Iterator<Item = &Setting> {
+        self.facts.config.iter().filter(|setting| !(self.starting && setting.secret))
+    }
+
     fn model(&self, name: &str) -> Option<&ModelInfo> {
         self.facts.infos.iter().find(|info| info.name == name).map(|info| &**info)
     }

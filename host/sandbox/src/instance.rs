@@ -62,8 +62,8 @@ impl Running {
                 self.sound = true;
                 Ok(results)
             }
-            Ok(Err(error)) => Err(fault::from_error(error, store.data())),
-            Err(_elapsed) => Err(fault::from_error(Halt::Deadline.into(), store.data())),
+            Ok(Err(error)) => Err(fault::from_error(&error, store.data())),
+            Err(_elapsed) => Err(fault::from_error(&Halt::Deadline.into(), store.data())),
         }
     }
 

@@ -6,6 +6,8 @@ use sandmill_domain::{ModelInfo, PluginLimits};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::lines::printable;
+
 /// Everything that the compiled code with its snapshot depends on, besides wasmtime, its settings and the processor.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Job<'a> {
@@ -79,6 +81,12 @@ pub enum Refusal {
     /// Damaged, or beyond what the host supports.
     #[error("the component is damaged or needs what this host does not support: {0}")]
     Invalid(String),
+    /// Components within components.
+    #[error("the component has components within components, more than {max} deep")]
+    Nesting {
+        /// The host's bound.
+        max: usize,
+    },
     /// Too many functions.
     #[error("the component has more than {max} functions (functions_max)")]
     Functions {
@@ -115,4 +123,21 @@ pub enum Refusal {
     /// Its `init` failed.
     #[error("the plugin's init failed: {0}")]
     InitFailed(String),
+}
+
+/// Of words that a stranger's names may be in.
+const WORDS_BYTES_MAX: usize = 1 << 10;
+
+impl Refusal {
+    /// [`Refusal::Invalid`] in the words of whoever read it: they may quote the component.
+    pub(crate) fn invalid(words: &str) -> Self {
+        Self::Invalid(printable(words, WORDS_BYTES_MAX))
+    }
+}
+
+impl Snapshot {
+    /// [`Snapshot::Impossible`], likewise.
+    pub(crate) fn impossible(words: &str) -> Self {
+        Self::Impossible(printable(words, WORDS_BYTES_MAX))
+    }
 }

@@ -13,6 +13,7 @@ mod compile;
 mod contract;
 mod convert;
 mod fault;
+mod granted;
 mod host;
 mod instance;
 mod job;

@@ -24,6 +24,9 @@ use crate::{contract, lines, precompiled, wasi};
 
 /// A page of linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
+/// Names that a message lists, and what it shows of each.
+const NAMES_MAX: usize = 24;
+const NAME_BYTES_MAX: usize = 128;
 
 type Source = Box<dyn Error + Send + Sync>;
 
@@ -51,7 +54,7 @@ pub enum LoadError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The process that was to compile it ended.
-    #[error("the component cannot be compiled within the host's limits")]
+    #[error("the component was not compiled: the process for it gave no answer")]
     Compiler(#[from] Death),
     /// What was compiled is of no use here: beyond what the pool of instances holds, or a bug.
     #[error("the compiled component does not fit this host")]
@@ -60,7 +63,7 @@ pub enum LoadError {
         source: Source,
     },
     /// Imports without a grant.
-    #[error("the component imports what it is not granted: {}", names.join(", "))]
+    #[error("the component imports what it is not granted: {}", some(names))]
     RefusedImports {
         /// All of them, in full.
         names: Vec<String>,
@@ -134,7 +137,14 @@ fn beyond(limits: &[(&'static str, usize, usize)]) -> String {
 }
 
 fn list(exports: &[String]) -> String {
-    if exports.is_empty() { "nothing at all".into() } else { exports.join(", ") }
+    if exports.is_empty() { "nothing at all".into() } else { some(exports) }
+}
+
+/// The names, or the first of so many that nobody would read them: a component may have a million.
+fn some(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMES_MAX).map(|name| &name[..name.floor_char_boundary(NAME_BYTES_MAX)]).collect();
+    let more = if names.len() > NAMES_MAX { format!(" and {} more", names.len() - NAMES_MAX) } else { String::new() };
+    shown.join(", ") + &more
 }
 
 /// How a plugin came to be.
@@ -165,7 +175,7 @@ impl Sandbox {
         let pre = self.link(&component, &options)?;
         let inits = matches!(made.snapshot, Snapshot::Impossible(_)) && shape.init.is_some();
         let policy = options.instances;
-        let facts = Arc::new(facts(options, inits, &self.options.grants).map_err(LoadError::Assets)?);
+        let facts = Arc::new(facts(options, inits, shape.handle.is_some(), &self.options.grants).map_err(LoadError::Assets)?);
         Ok(WasmPlugin(Arc::new(Inner {
             pre,
             shape,
@@ -218,8 +228,10 @@ impl Sandbox {
         restored.inspect_err(|error| tracing::warn!("compiled code from the cache is not usable, compiling anew: {error:#}")).ok()
     }
 
+    #[allow(unexpected_cfgs, reason = "set by `cargo fuzz`")]
     fn compile(&self, job: &[u8], name: &str) -> Result<Compiled, LoadError> {
-        let bytes = self.quarantine.run(job)?;
+        // A fuzzer sees into its own process alone.
+        let bytes = if cfg!(fuzzing) { crate::compile::answer(job) } else { self.quarantine.run(job)? };
         match postcard::from_bytes(&bytes).map_err(|error| answer(error.into()))? {
             Answer::Compiled(mut compiled) => {
                 log(name, &std::mem::take(&mut compiled.lines));
@@ -240,7 +252,7 @@ impl Sandbox {
             config: open.map(|setting| (setting.key.as_str(), setting.value.as_str())).collect(),
             assets: options.assets.iter().map(|asset| job::Asset { name: &asset.name, data: &asset.data }).collect(),
             models: options.models.iter().map(|model| ModelInfo::clone(model.info())).collect(),
-            limits: options.limits.clone(),
+            limits: options.limits,
             stack_bytes_max: self.options.stack_bytes_max,
             functions_max: compiling.functions_max,
             function_bytes_max: compiling.function_bytes_max,
@@ -258,16 +270,18 @@ impl Sandbox {
     }
 }
 
-fn facts(options: PluginOptions, inits: bool, host: &sandmill_domain::GrantsMax) -> io::Result<Facts> {
+fn facts(options: PluginOptions, inits: bool, handles: bool, host: &sandmill_domain::GrantsMax) -> io::Result<Facts> {
     let asset_folder = options.grants.asset_files.then(|| AssetFolder::write(&options.assets)).transpose()?;
     let outgoing = (!options.grants.http.is_empty()).then(|| Outgoing::new(&options.grants.http, &host.http, &options.limits));
     Ok(Facts {
         name: options.name.into(),
         limits: options.limits,
+        time_limit: "plugin_time_ms",
         config: options.config,
         assets: if inits { options.assets } else { Vec::new() },
         infos: options.models.iter().map(|model| Arc::clone(model.info())).collect(),
         models: options.models,
+        handles,
         grants: options.grants,
         asset_folder,
         outgoing,

@@ -34,7 +34,7 @@ const TABLE_RESIDENT_BYTES: usize = 64 << 10;
 const IMAGE_BYTES: u64 = 256 << 20;
 
 /// Room on a guest's stack for the host's own functions beneath it.
-const HOST_STACK_BYTES: usize = 1 << 20;
+pub(crate) const HOST_STACK_BYTES: usize = 1 << 20;
 
 const INSTANCES: RangeInclusive<u32> = 1..=4096;
 const STACK_BYTES: RangeInclusive<usize> = 64 << 10..=1 << 20;
@@ -164,6 +164,7 @@ fn pool(options: &SandboxOptions) -> PoolingAllocationConfig {
         .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memories_per_component(MEMORIES_MAX)
         .max_tables_per_component(TABLES_MAX)
+        .max_memories_per_module(MEMORIES_MAX)
         .max_tables_per_module(TABLES_MAX)
         .table_elements(options.limits.table_elements_max)
         .max_memory_size(options.limits.memory_bytes_max);

@@ -114,7 +114,7 @@ impl PluginOptions {
             config: Vec::new(),
             assets: Vec::new(),
             models: Vec::new(),
-            limits: limits.plugin.clone(),
+            limits: limits.plugin,
             grants: Grants::default(),
             instances: InstancePolicy::default(),
         }

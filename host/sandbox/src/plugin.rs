@@ -7,7 +7,7 @@ use sandmill_domain::ports::{BoxFuture, Guest, Plugin};
 use sandmill_domain::{Blame, Code, Deadline, Fault, InstancePolicy};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::InstancePre;
-use wasmtime::{Engine, Store};
+use wasmtime::{CallHook, Engine, Store};
 
 use crate::bindings::Asset;
 use crate::contract::Shape;
@@ -24,6 +24,9 @@ use crate::ticker::Ticker;
 const HANDLES_MAX: usize = 1000;
 /// What a guest may give beyond its output limit: names, shapes and headers, which have bounds of their own.
 const EXTRA_BYTES: usize = 1 << 20;
+/// What a guest may give a function of the host's, unless it is a model's inputs: that is copied while no tick can end it, in
+/// some 200 µs.
+const CALL_BYTES_MAX: usize = 1 << 20;
 /// Of the message of an `init` that refuses.
 const MESSAGE_BYTES_MAX: usize = 1 << 10;
 
@@ -115,7 +118,7 @@ impl Inner {
         let state = State::new(Arc::clone(&self.facts), deadline, self.ticker.hold());
         let mut store = new_store(self.pre.engine(), state);
         let instance = self.pre.instantiate_async(&mut store).await;
-        let instance = instance.map_err(|error| fault::from_error(error, store.data()))?;
+        let instance = instance.map_err(|error| fault::from_start(error, store.data()))?;
         let shape = &self.shape;
         let preprocess = shape.preprocess.as_ref().map(|export| export.of(&mut store, &instance));
         let postprocess = shape.postprocess.as_ref().map(|export| export.of(&mut store, &instance));
@@ -141,13 +144,16 @@ impl Inner {
         let config: Vec<(&str, &str)> = open.map(|setting| (setting.key.as_str(), setting.value.as_str())).collect();
         let assets: Vec<_> = self.facts.assets.iter().map(|asset| Asset { name: &asset.name, data: &asset.data }).collect();
         store.set_epoch_deadline(1);
-        match call_init(store, init, &config, &assets).await {
+        store.data_mut().starting = true;
+        let started = call_init(store, init, &config, &assets).await;
+        store.data_mut().starting = false;
+        match started {
             Ok(Ok(())) => Ok(()),
             Ok(Err(message)) => {
                 let cause = printable(&message, MESSAGE_BYTES_MAX);
                 Err(Fault::new(Code::PluginFailed, "the plugin's init refuses").because(cause))
             }
-            Err(error) => Err(fault::from_error(error, store.data())),
+            Err(error) => Err(fault::from_error(&error, store.data())),
         }
     }
 }
@@ -155,11 +161,19 @@ impl Inner {
 /// A store with all bounds in force.
 pub(crate) fn new_store(engine: &Engine, state: State) -> Store<State> {
     let fuel = state.facts.limits.output_bytes_max.saturating_add(EXTRA_BYTES);
+    let call_fuel = if state.facts.handles { fuel } else { CALL_BYTES_MAX };
     let mut store = Store::new(engine, state);
     store.limiter(|state| &mut state.growth);
     store.set_hostcall_fuel(fuel);
     store.set_max_component_handles(HANDLES_MAX);
-    store.call_hook(|mut store, transition| store.data_mut().on_transition(transition));
+    store.call_hook(move |mut store, transition| {
+        match transition {
+            CallHook::CallingHost => store.set_hostcall_fuel(call_fuel),
+            CallHook::ReturningFromHost => store.set_hostcall_fuel(fuel),
+            CallHook::CallingWasm | CallHook::ReturningFromWasm => {}
+        }
+        store.data_mut().on_transition(transition)
+    });
     store.epoch_deadline_callback(|mut store| store.data_mut().on_tick());
     store.set_epoch_deadline(1);
     store

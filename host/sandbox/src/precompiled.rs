@@ -1,19 +1,35 @@
 //! From native code that this host has made to a component. The one place that trusts such code.
 #![allow(unsafe_code, reason = "restoring native code is unsafe: see the two functions")]
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::os::fd::AsRawFd;
 
+use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::cache::Trusted;
 
-/// Differs for engines whose compiled code differs: wasmtime's exact version, the processor, the settings.
-pub(crate) fn settings(engine: &Engine) -> u64 {
-    let mut hasher = DefaultHasher::new();
+/// Differs for engines whose compiled code differs: wasmtime's exact version, the processor, the settings; and for versions of
+/// ours, whose imports a snapshot was taken with.
+pub(crate) fn settings(engine: &Engine) -> [u8; 32] {
+    let mut hasher = Sha256Hasher(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    hasher.finish()
+    hasher.0.chain_update(env!("CARGO_PKG_VERSION")).finalize().into()
+}
+
+/// Takes in all that is hashed; a hasher of the standard library's would keep 64 bits of it.
+struct Sha256Hasher(Sha256);
+
+impl Hasher for Sha256Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.clone().finalize();
+        digest.first_chunk().copied().map_or(0, u64::from_le_bytes)
+    }
 }
 
 /// The component of a file of the cache, mapped and not copied: its pages are shared with the page cache, and count only once

@@ -7,6 +7,10 @@ use crate::contract;
 use crate::job::Refusal;
 use crate::machine::{MEMORIES_MAX, TABLES_MAX};
 
+/// Components and modules within one another: each level is read, and held, once more. Tools nest two, whoever composes
+/// components a level more for each step.
+const NESTING_MAX: usize = 16;
+
 /// What was seen.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -21,12 +25,17 @@ pub(crate) struct Seen {
 /// # Errors
 /// What cannot be read, or the first bound that is passed.
 pub(crate) fn scan(bytes: &[u8], functions_max: usize, function_bytes_max: usize) -> Result<Seen, Refusal> {
-    let invalid = |error: wasmparser::BinaryReaderError| Refusal::Invalid(error.to_string());
+    let invalid = |error: wasmparser::BinaryReaderError| Refusal::invalid(&error.to_string());
     let mut seen = Seen::default();
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(invalid)? {
-            Payload::Version { encoding: Encoding::Component | Encoding::Module, .. } => depth += 1,
+            Payload::Version { encoding: Encoding::Component | Encoding::Module, .. } => {
+                depth += 1;
+                if depth > NESTING_MAX {
+                    return Err(Refusal::Nesting { max: NESTING_MAX });
+                }
+            }
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::CodeSectionEntry(body) => {
                 seen.functions += 1;
@@ -55,4 +64,39 @@ pub(crate) fn scan(bytes: &[u8], functions_max: usize, function_bytes_max: usize
         return Err(Refusal::Memories { count: seen.memories, max: MEMORIES_MAX });
     }
     Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A component of one module with `functions` functions, the first one of `padding` instructions more.
+    fn component(functions: usize, padding: usize) -> Vec<u8> {
+        let first = format!("(func {})", "nop ".repeat(padding));
+        let rest = "(func)".repeat(functions - 1);
+        wat::parse_str(format!("(component (core module {first}{rest}))")).unwrap()
+    }
+
+    #[test]
+    fn functions_have_bounds_in_number_and_size() {
+        let three = component(3, 0);
+        assert_eq!(scan(&three, 3, 100).unwrap().functions, 3);
+        assert_eq!(scan(&three, 2, 100), Err(Refusal::Functions { max: 2 }));
+        // No locals, the instructions, the end.
+        let long = component(1, 98);
+        assert!(scan(&long, 1, 100).is_ok());
+        assert_eq!(scan(&long, 1, 99), Err(Refusal::Function { bytes: 100, max: 99 }));
+    }
+
+    #[test]
+    fn tables_and_memories_of_all_modules_count_together() {
+        let many = |what: &str, count: usize| {
+            let modules = format!("(core module {what})").repeat(count);
+            scan(&wat::parse_str(format!("(component {modules})")).unwrap(), 1, 1)
+        };
+        assert!(many("(table 1 funcref)", TABLES_MAX as usize).is_ok());
+        assert_eq!(many("(table 1 funcref)", 9), Err(Refusal::Tables { count: 9, max: 8 }));
+        assert!(many("(memory 1)", MEMORIES_MAX as usize).is_ok());
+        assert_eq!(many("(memory 1)", 3), Err(Refusal::Memories { count: 3, max: 2 }));
+    }
 }

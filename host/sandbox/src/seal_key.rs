@@ -5,11 +5,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use thiserror::Error;
 
+use crate::cache::NOT_OURS;
+
 const KEY_BYTES: usize = 32;
-/// Group and others.
-const NOT_OURS: u32 = 0o077;
 
 /// Why there is no key.
 #[derive(Debug, Error)]
@@ -39,18 +40,24 @@ impl SealKey {
     /// Reads the key, or makes one: of two processes that make one at once, both get the same.
     pub(crate) fn open(path: &Path) -> Result<Self, SealKeyError> {
         let failed = |source| SealKeyError::Io { path: path.into(), source };
-        match File::open(path) {
+        match open(path) {
             Ok(file) => return read(path, &file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
         make(path).map_err(failed)?;
-        read(path, &File::open(path).map_err(failed)?)
+        read(path, &open(path).map_err(failed)?)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Without waiting for the other end of what turns out to be a pipe.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
 fn read(path: &Path, mut file: &File) -> Result<SealKey, SealKeyError> {

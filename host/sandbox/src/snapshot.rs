@@ -24,8 +24,7 @@ use crate::ticker::Ticker;
 use crate::wasi;
 
 const TICK: Duration = Duration::from_millis(1);
-/// Room on a guest's stack for the host's own functions beneath it.
-const HOST_STACK_BYTES: usize = 1 << 20;
+
 /// What is told of a guest's message.
 const MESSAGE_BYTES_MAX: usize = 1 << 10;
 
@@ -37,7 +36,7 @@ pub(crate) fn take<'a>(job: &Job<'a>, lines: &mut Vec<LogLine>) -> Result<(Cow<'
     let start = Instant::now();
     match attempt(job, lines)? {
         Ok(snapshot) => Ok((Cow::Owned(snapshot), Snapshot::Taken { time: start.elapsed() })),
-        Err(reason) => Ok((Cow::Borrowed(job.component), Snapshot::Impossible(reason))),
+        Err(reason) => Ok((Cow::Borrowed(job.component), Snapshot::impossible(&reason))),
     }
 }
 
@@ -118,10 +117,12 @@ impl Prepared {
         let ticking = self.engine.clone();
         let ticker = Ticker::start(TICK, move || ticking.increment_epoch());
         let ticker = ticker.map_err(|error| Refusal::Invalid(format!("no clock: {error}")))?;
-        let deadline = Deadline::after(Instant::now(), job.limits.init_time.saturating_mul(4));
+        // What bounds it is its running time; the parent bounds the rest.
+        let deadline = Deadline::after(Instant::now(), job.limits.init_time.saturating_mul(4) + Duration::from_secs(60));
         let state = State::with_lines(facts(job), deadline, Arc::new(ticker).hold(), Arc::clone(&self.lines));
         let mut store = new_store(&self.engine, state);
         let failed = |error: wasmtime::Error, state: &State| {
+            state.lines.write(tracing::Level::ERROR, &fault::trace(&error));
             let (_, message) = fault::describe(&error, state);
             Refusal::InitFailed(message)
         };
@@ -157,7 +158,7 @@ fn config(job: &Job<'_>) -> Config {
     let mut config = machine::code_config();
     config
         .max_wasm_stack(job.stack_bytes_max)
-        .async_stack_size(job.stack_bytes_max + HOST_STACK_BYTES)
+        .async_stack_size(job.stack_bytes_max + machine::HOST_STACK_BYTES)
         .memory_reservation(0)
         .memory_reservation_for_growth(1 << 20)
         .memory_guard_size(0)
@@ -167,9 +168,10 @@ fn config(job: &Job<'_>) -> Config {
 
 fn facts(job: &Job<'_>) -> Arc<Facts> {
     let setting = |(key, value): &(&str, &str)| Setting { key: (*key).into(), value: (*value).into(), secret: false };
-    let limits = PluginLimits { time: job.limits.init_time, ..job.limits.clone() };
+    let limits = PluginLimits { time: job.limits.init_time, ..job.limits };
     Arc::new(Facts {
         limits,
+        time_limit: "plugin_init_time_ms",
         config: job.config.iter().map(setting).collect(),
         infos: job.models.iter().cloned().map(Arc::new).collect(),
         ..Facts::bare(&"".into())
@@ -202,7 +204,7 @@ impl Accessors {
         let index = found.expect("invariant: wizer knows what it has put there");
         let function = self.instance.get_typed_func::<(), (R,)>(&mut self.store, index);
         let function = function.expect("invariant: wizer knows what it has put there");
-        let (value,) = function.call_async(&mut self.store, ()).await.expect("a small function of wizer's runs");
+        let (value,) = function.call_async(&mut self.store, ()).await.expect("invariant: wizer's own function runs");
         value
     }
 }

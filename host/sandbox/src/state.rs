@@ -20,12 +20,16 @@ use crate::wasi::Wasi;
 pub(crate) struct Facts {
     pub(crate) name: Arc<str>,
     pub(crate) limits: PluginLimits,
+    /// What the limit on time is called.
+    pub(crate) time_limit: &'static str,
     pub(crate) config: Vec<Setting>,
     /// Kept only if `init` runs again for each instance.
     pub(crate) assets: Vec<Asset>,
     pub(crate) infos: Vec<Arc<ModelInfo>>,
     /// In the order of `infos`; none while a snapshot is made.
     pub(crate) models: Vec<Arc<dyn Model>>,
+    /// Whether it runs models by itself, and so gives their inputs to a function of the host's.
+    pub(crate) handles: bool,
     pub(crate) grants: Grants,
     pub(crate) asset_folder: Option<AssetFolder>,
     pub(crate) outgoing: Option<Outgoing>,
@@ -37,10 +41,12 @@ impl Facts {
         Self {
             name: Arc::clone(name),
             limits: PluginLimits::default(),
+            time_limit: "plugin_time_ms",
             config: Vec::new(),
             assets: Vec::new(),
             infos: Vec::new(),
             models: Vec::new(),
+            handles: false,
             grants: Grants::default(),
             asset_folder: None,
             outgoing: None,
@@ -59,6 +65,8 @@ pub(crate) struct State {
     /// Likewise.
     pub(crate) http: Option<Box<Session>>,
     pub(crate) usage: PluginUsage,
+    /// Whether `init` runs, in this instance: what may not be in a snapshot is not there then either.
+    pub(crate) starting: bool,
     stopwatch: Stopwatch,
     host_calls: usize,
     /// None while the instance waits for its next request.
@@ -80,6 +88,7 @@ impl State {
             wasi: None,
             http: None,
             usage: PluginUsage::default(),
+            starting: false,
             stopwatch: Stopwatch::default(),
             host_calls: 0,
             ticking: Some(ticking),
@@ -134,7 +143,7 @@ impl State {
 
     /// Ends a guest that is out of time; any other lets the rest of its thread's tasks run before it goes on.
     pub(crate) fn on_tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        // A tick is no call of the guest's.
+        // A tick is no call of the guest's; growing a memory or a table is one.
         self.host_calls = self.host_calls.saturating_sub(1);
         self.check_time(Instant::now())?;
         // To the kernel a spinning guest's thread is as good as any: without this, others on its core wait for the end of
@@ -147,7 +156,7 @@ impl State {
 
     fn check_time(&self, now: Instant) -> Result<(), Halt> {
         if self.stopwatch.spent() > self.facts.limits.time {
-            Err(Halt::PluginTime(self.facts.limits.time))
+            Err(Halt::PluginTime(self.facts.time_limit, self.facts.limits.time))
         } else if self.deadline.is_past(now) {
             Err(Halt::Deadline)
         } else {

@@ -10,11 +10,11 @@ use bytes::Bytes;
 use sandmill_domain::Grants;
 use tokio::io::AsyncWrite;
 use tracing::Level;
+use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView};
-use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView};
-use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random};
+use wasmtime_wasi::p2::bindings::{cli, filesystem, random};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView, async_trait};
@@ -23,17 +23,17 @@ use wasmtime_wasi_io::IoView;
 use crate::asset_files::GUEST_PATH;
 use crate::fault::Forbidden;
 use crate::lines::{LINE_BYTES_MAX, Lines};
-use crate::outgoing;
 use crate::state::{Facts, State};
+use crate::{granted, outgoing};
 
 /// Streams, errors and pollables that a guest holds at once.
 const HANDLES_MAX: usize = 256;
 /// Bytes of insecure randomness in one call.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
-const MONOTONIC_CLOCK: &str = "wasi:clocks/monotonic-clock@0.2.12";
-const WALL_CLOCK: &str = "wasi:clocks/wall-clock@0.2.12";
-const RANDOM: &str = "wasi:random/random@0.2.12";
+pub(crate) const MONOTONIC_CLOCK: &str = "wasi:clocks/monotonic-clock@0.2.12";
+pub(crate) const WALL_CLOCK: &str = "wasi:clocks/wall-clock@0.2.12";
+pub(crate) const RANDOM: &str = "wasi:random/random@0.2.12";
 const INSECURE_SEED: &str = "wasi:random/insecure-seed@0.2.12";
 /// The seed of every snapshot.
 const SEED: u64 = 0x5a6d_6d69_6c6c_0001;
@@ -123,7 +123,9 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     filesystem::types::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
     filesystem::preopens::add_to_linker::<State, WasiFilesystem>(linker, State::filesystem)?;
     random::insecure::add_to_linker::<State, WasiRandom>(linker, State::random)?;
-    linker.instance(INSECURE_SEED)?.func_wrap("insecure-seed", |_, (): ()| Ok(((random_word(), random_word()),)))?;
+    linker.instance(INSECURE_SEED)?.func_wrap("insecure-seed", |store: StoreContextMut<'_, State>, (): ()| {
+        Ok((if store.data().starting { (SEED, SEED) } else { (random_word(), random_word()) },))
+    })?;
     link_forbidden(linker)
 }
 
@@ -131,13 +133,13 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 pub(crate) fn link_granted(linker: &mut Linker<State>, grants: &Grants) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     if grants.wall_clock {
-        clocks::wall_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
+        granted::link_wall_clock(linker)?;
     }
     if grants.monotonic_clock {
-        clocks::monotonic_clock::add_to_linker::<State, WasiClocks>(linker, State::clocks)?;
+        granted::link_monotonic_clock(linker)?;
     }
     if grants.randomness {
-        random::random::add_to_linker::<State, WasiRandom>(linker, State::random)?;
+        granted::link_randomness(linker)?;
     }
     if !grants.http.is_empty() {
         outgoing::link(linker)?;
@@ -150,7 +152,17 @@ pub(crate) fn link_granted(linker: &mut Linker<State>, grants: &Grants) -> wasmt
 pub(crate) fn link_for_init(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     outgoing::link(linker)?;
+    link_forbidden_in_init(linker)?;
     linker.instance(INSECURE_SEED)?.func_wrap("insecure-seed", |_, (): ()| Ok(((SEED, SEED),)))
+}
+
+/// While a snapshot is made, also what is granted refuses.
+fn link_forbidden_in_init(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    for (interface, function, fault) in FORBIDDEN {
+        let Forbidden::NotGranted(name) = fault else { continue };
+        linker.instance(interface)?.func_new(function, move |_, _, _, _| Err(Forbidden::InInit(name).into()))?;
+    }
+    Ok(())
 }
 
 fn link_forbidden(linker: &mut Linker<State>) -> wasmtime::Result<()> {

@@ -18,6 +18,8 @@ use crate::turns::Turns;
 
 /// What is kept of a child's last words.
 const WORDS_BYTES_MAX: u64 = 4 << 10;
+/// How often it is looked whether a child that has closed its socket has ended: it does so at once, or never.
+const POLL: Duration = Duration::from_millis(2);
 /// What is told of them.
 const TOLD_BYTES_MAX: usize = 300;
 
@@ -161,9 +163,10 @@ impl Running {
         if matches!(error.kind(), TimedOut | WouldBlock) {
             return Death::Time(self.limits.wall_time);
         }
-        // It has closed its end: it is as good as dead, but not before its last words.
+        // It has closed its end: it is as good as dead, but one that is not has no more time than any.
+        let Some(status) = self.wait() else { return Death::Time(self.limits.wall_time) };
         let words = self.last_words();
-        match self.child.wait() {
+        match status {
             Ok(status) if status.signal() == Some(Signal::XCPU.as_raw()) => Death::CpuTime(self.limits.cpu_time),
             Ok(status) if status.signal() == Some(Signal::KILL.as_raw()) && self.cpu_is_spent() => {
                 Death::CpuTime(self.limits.cpu_time)
@@ -176,11 +179,24 @@ impl Running {
         }
     }
 
+    /// How it ended; none if it has not when its time is over.
+    fn wait(&mut self) -> Option<io::Result<ExitStatus>> {
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Some(Ok(status)),
+                Ok(None) if self.left().is_err() => return None,
+                Ok(None) => std::thread::sleep(POLL),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
     /// The kernel sends SIGKILL at the hard limit, which is the soft one here.
     fn cpu_is_spent(&self) -> bool {
         self.limits.wall_time.saturating_sub(self.end.saturating_duration_since(Instant::now())) >= self.limits.cpu_time
     }
 
+    /// Of a child that has ended.
     fn last_words(&mut self) -> String {
         let mut words = Vec::new();
         if let Some(stderr) = self.child.stderr.take() {

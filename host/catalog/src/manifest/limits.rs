@@ -35,22 +35,21 @@ pub(crate) struct LimitsTable {
     plugin_snapshot_bytes_max: Option<DataSize>,
 }
 
-impl From<&LimitsTable> for FunctionLimits {
-    fn from(table: &LimitsTable) -> Self {
-        let default = Self::default();
-        Self {
-            timeout: table.timeout_ms.map_or(default.timeout, Count::as_millis),
-            body_bytes_max: table.body_bytes_max.map_or(default.body_bytes_max, ByteSize::get),
-            concurrency_max: table.concurrency_max.map_or(default.concurrency_max, Count::get),
-            plugin: PluginLimits::from(table),
+impl LimitsTable {
+    /// The function's bounds; what a plugin has where the table does not say is the host's to choose.
+    pub(crate) fn limits(&self, plugin: &PluginLimits) -> FunctionLimits {
+        let default = FunctionLimits::default();
+        FunctionLimits {
+            timeout: self.timeout_ms.map_or(default.timeout, Count::as_millis),
+            body_bytes_max: self.body_bytes_max.map_or(default.body_bytes_max, ByteSize::get),
+            concurrency_max: self.concurrency_max.map_or(default.concurrency_max, Count::get),
+            plugin: self.plugin_limits(plugin),
         }
     }
-}
 
-impl From<&LimitsTable> for PluginLimits {
-    fn from(table: &LimitsTable) -> Self {
-        let default = Self::default();
-        Self {
+    fn plugin_limits(&self, default: &PluginLimits) -> PluginLimits {
+        let table = self;
+        PluginLimits {
             time: table.plugin_time_ms.map_or(default.time, Count::as_millis),
             memory_bytes_max: table.plugin_memory_bytes_max.map_or(default.memory_bytes_max, ByteSize::get),
             table_elements_max: table.plugin_table_elements_max.map_or(default.table_elements_max, Count::get),

@@ -293,9 +293,11 @@ fn the_manifest_itself_may_be_hostile() {
 #[test]
 fn files_may_be_as_large_as_the_limits_say() {
     let fixture = Fixture::new("model.path = 'model.onnx'\nplugin.path = 'plugin.wasm'");
-    let at = FileLimits { model_bytes_max: 5, component_bytes_max: 6, assets_bytes_max: 0, functions_max: 1 };
+    let at =
+        FileLimits { model_bytes_max: 5, component_bytes_max: 6, assets_bytes_max: 0, functions_max: 1, ..FileLimits::default() };
     assert!(read_functions(&[fixture.folder()], &at).is_ok());
-    let below = FileLimits { model_bytes_max: 4, component_bytes_max: 5, assets_bytes_max: 0, functions_max: 1 };
+    let below =
+        FileLimits { model_bytes_max: 4, component_bytes_max: 5, assets_bytes_max: 0, functions_max: 1, ..FileLimits::default() };
     let told = fixture.told(&read_function(&fixture.folder(), &below).expect_err("too large"));
     let expected = [
         "digits/function.toml:1: model.path: `model.onnx`: has 5 bytes, more than the 4 that are allowed",

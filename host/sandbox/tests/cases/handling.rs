@@ -109,7 +109,7 @@ async fn what_breaks_the_contract_or_a_limit_ends_the_guest() {
         assert_eq!(fault.code, Code::PluginBadOutput, "{fault}");
         assert!(fault.message.contains(words), "{fault}");
     }
-    // A million tensors, all at the same place.
+    // More tensors than a call may have, all at the same place.
     let many = guest(&format!(
         "{TENSOR} (call $infer (i32.const 560) (i32.const 4) (i32.const 600) (i32.const 4000) (i32.const 700)) {ANSWER}"
     ));
@@ -175,7 +175,8 @@ async fn the_deadline_binds_a_run() {
     assert!(start.elapsed() < Duration::from_secs(20));
 }
 
-/// The engine's thread may look at the inputs long after the request, its instance and its memory are gone.
+/// What a sanitizer would see, the test sees by itself: memory that is given back is spoiled, and the guest's own is used by
+/// others at once. The engine's thread may look at the inputs long after the request, its instance and its memory are gone.
 #[tokio::test]
 async fn a_run_outlives_its_caller_without_looking_at_its_memory() {
     let harness = Harness::start();

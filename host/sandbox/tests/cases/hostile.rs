@@ -36,7 +36,7 @@ async fn assert_stopped(plugin: &WasmPlugin) {
     let (result, turns) = beside(call(plugin, b"body", soon())).await;
     let fault = result.expect_err("the plugin never ends");
     assert_eq!((fault.code, fault.blame), (Code::PluginTimeout, Blame::Plugin), "{fault}");
-    assert_eq!(fault.message, "the plugin ran longer than its plugin_time of 60ms");
+    assert_eq!(fault.message, "the plugin ran longer than its plugin_time_ms of 60ms");
     assert!((PLUGIN_TIME..LATE).contains(&start.elapsed()), "{:?}", start.elapsed());
     assert!(turns >= 5, "others had {turns} turns only");
 }
@@ -142,7 +142,7 @@ async fn memory_has_a_limit() {
     let dies = harness.load(&component("preprocessor", &preprocess(&format!("{hog} unreachable"))));
     let fault = harness.fault(&dies, b"").await;
     assert_eq!((fault.code, fault.blame), (Code::PluginOutOfMemory, Blame::Plugin));
-    assert_eq!(fault.message, "the plugin failed after it reached its memory limit of 16777216 bytes");
+    assert_eq!(fault.message, "the plugin failed after it reached its plugin_memory_bytes_max of 16777216");
 
     // One that takes no for an answer goes on, with all that it may have: 256 pages, of which the test sees a byte.
     let lives = preprocess(&format!(
@@ -153,7 +153,7 @@ async fn memory_has_a_limit() {
     // A request beyond what the guest's allocator can have.
     let plugin = harness.load(&component("processor", &pass_through()));
     let fault = call(&plugin, &vec![0; 17 << 20], soon()).await.unwrap_err();
-    assert!(fault.message.contains("memory limit"), "{fault}");
+    assert!(fault.message.contains("plugin_memory_bytes_max"), "{fault}");
 }
 
 #[tokio::test]

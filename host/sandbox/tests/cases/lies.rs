@@ -5,7 +5,7 @@ use sandmill_domain::{Blame, Code};
 use crate::guest::{component, preprocess};
 use crate::harness::Harness;
 
-const BROKEN: &str = "the plugin broke its contract with the host, or gave more than its output limit of 1000000 bytes";
+const BROKEN: &str = "the plugin broke its contract with the host, or gave more than its plugin_output_bytes_max of 1000000";
 
 /// The prelude's tensor, with a word of it changed, and the result after it.
 fn tensor_with(change: &str) -> String {

@@ -92,7 +92,7 @@ async fn what_init_may_ask_answers_and_what_it_may_not_is_named() {
         let mut options = harness::options();
         refused(&mut options);
         let refusal = harness.0.load(&with(import, body), options).unwrap_err();
-        let expected = format!("the plugin used {name}, which it is not granted");
+        let expected = format!("the plugin used {name} in its init, where it does not answer");
         assert!(matches!(&refusal, LoadError::Refused(Refusal::InitFailed(words)) if *words == expected), "{refusal}");
     }
 }
@@ -127,10 +127,10 @@ async fn an_init_that_refuses_fails_or_never_ends_refuses_the_deployment() {
     assert_eq!(refusal.to_string(), "the plugin's init refuses: x");
     let failing = [
         ("unreachable", "the plugin trapped: wasm `unreachable` instruction executed"),
-        ("(loop (br 0))", "the plugin ran longer than its plugin_time of 50ms"),
+        ("(loop (br 0))", "the plugin ran longer than its plugin_init_time_ms of 50ms"),
         (
             "(loop (br_if 0 (i32.ne (i32.const -1) (memory.grow (i32.const 1))))) unreachable",
-            "the plugin failed after it reached its memory limit of 16777216 bytes",
+            "the plugin failed after it reached its plugin_memory_bytes_max of 16777216",
         ),
     ];
     for (body, words) in failing {
@@ -143,7 +143,7 @@ async fn an_init_that_refuses_fails_or_never_ends_refuses_the_deployment() {
     options.limits.init_time = Duration::from_millis(50);
     let start = format!("(func $spin (loop (br 0))) (start $spin) {} {}", init(""), answer());
     let refusal = harness.0.load(&component("preprocessor-with-init", &start), options).unwrap_err().to_string();
-    assert_eq!(refusal, "the plugin's init failed: the plugin ran longer than its plugin_time of 50ms");
+    assert_eq!(refusal, "the plugin's init failed: the plugin ran longer than its plugin_init_time_ms of 50ms");
 }
 
 #[tokio::test]
@@ -233,5 +233,59 @@ async fn an_instance_that_waits_for_reuse_takes_nobodys_place_and_a_request_has_
     let all: Vec<_> = (0..harness::INSTANCES).map(|_| other.open(soon())).collect();
     for guest in futures_util::future::join_all(all).await {
         guest.expect("idle instances leave all places free");
+    }
+}
+
+/// What a snapshot may not hold is not there for an `init` that runs in each instance either.
+#[tokio::test]
+async fn without_a_snapshot_init_finds_no_more_than_with_one() {
+    let harness = Harness::start();
+    let text = |import: &str, body: &str| {
+        let vector = "(global $v (mut v128) (v128.const i64x2 0 0))";
+        component("with-init-and-wasi", &format!("{import} {vector} {} {}", init(body), answer()))
+    };
+    let secret = |options: &mut PluginOptions| {
+        options.config = vec![Setting { key: "x".into(), value: "hush".into(), secret: true }];
+        options.grants.monotonic_clock = true;
+        options.grants.randomness = true;
+    };
+    let get = r#"(import "sandmill:plugin/config@0.1.0" "get" (func $get (param i32 i32 i32)))"#;
+    let asks =
+        "(call $get (i32.const 104) (i32.const 1) (i32.const 540)) (i32.store8 (i32.const 520) (i32.load8_u (i32.const 540)))";
+    let plugin = harness.load_with(&text(get, asks), secret);
+    assert!(matches!(plugin.loaded().made.snapshot, Snapshot::Impossible(_)));
+    assert_eq!(body_of(&harness.answer(&plugin, b"").await)[0], 0, "the secret was there");
+    let seed = r#"(import "wasi:random/insecure-seed@0.2.6" "insecure-seed" (func $get (param i32)))"#;
+    let plugin = harness.load_with(&text(seed, "(call $get (i32.const 520))"), secret);
+    assert_eq!(harness.answer(&plugin, b"").await.body, harness.answer(&plugin, b"").await.body);
+    for (import, name) in [
+        (r#"(import "wasi:clocks/monotonic-clock@0.2.6" "now" (func $f (result i64)))"#, "wasi:clocks/monotonic-clock.now"),
+        (r#"(import "wasi:random/random@0.2.6" "get-random-u64" (func $f (result i64)))"#, "wasi:random/random.get-random-u64"),
+    ] {
+        let fault = harness.fault(&harness.load_with(&text(import, "(drop (call $f))"), secret), b"").await;
+        let expected = format!("the plugin used {name} in its init, where it does not answer");
+        assert_eq!((fault.code, fault.message), (Code::PluginForbidden, expected));
+    }
+    let plugin = harness.load_with(&text("", "(loop (br 0))"), |options| options.limits.time = Duration::from_millis(50));
+    assert_eq!(harness.fault(&plugin, b"").await.code, Code::PluginTimeout);
+}
+
+/// A guest that is granted randomness draws something else in each request, although all of them start from one snapshot.
+#[tokio::test]
+async fn randomness_is_fresh_in_each_request() {
+    let harness = Harness::start();
+    let draws = [
+        (
+            r#"(import "wasi:random/random@0.2.6" "get-random-u64" (func $f (result i64)))"#,
+            "(i64.store (i32.const 520) (call $f))",
+        ),
+        (r#"(import "wasi:random/insecure-seed@0.2.6" "insecure-seed" (func $f (param i32)))"#, "(call $f (i32.const 520))"),
+    ];
+    for (import, draw) in draws {
+        let pre = preprocess(&format!("{draw} (call $answer (i32.const 200) (i32.const 520) (i32.const 8))"));
+        let text = format!("{import} {} {pre}", init(""));
+        let plugin = harness.load_with(&component("with-init-and-wasi", &text), |options| options.grants.randomness = true);
+        assert!(taken(&plugin));
+        assert_ne!(harness.answer(&plugin, b"").await.body, harness.answer(&plugin, b"").await.body);
     }
 }

@@ -84,7 +84,7 @@ fn encode(resolve: &Resolve, world: wit_parser::WorldId, text: &str) -> Vec<u8> 
     encoder.and_then(|mut encoder| encoder.encode()).expect("the module keeps to its world")
 }
 
-fn contract_folder() -> PathBuf {
+pub(crate) fn contract_folder() -> PathBuf {
     let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     folders.map(|folder| folder.join("wit/v0.1")).find(|folder| folder.is_dir()).expect("the contract lies above this crate")
 }
