@@ -11,12 +11,13 @@ OTHERS := digits-js digits-py
 BENCHED := pass table runs
 WASM_TARGETS := wasm32-unknown-unknown wasm32-wasip2
 
-.PHONY: help run test check plugins bench setup setup-tests clean tools build components
+.PHONY: help run test check fuzz plugins bench setup setup-tests clean tools build components
 
 help:
 	@echo "make run      serve the examples on 127.0.0.1:8080"
 	@echo "make test     all tests"
 	@echo "make check    format, lints, the house's own test, documentation"
+	@echo "make fuzz     mutated plugins, loaded and called: a minute, or FUZZ_SECONDS"
 	@echo "make plugins  build the examples' plugins"
 	@echo "make bench    measure the examples' functions; needs wrk"
 	@echo "make setup    fetch what the others need: Wasm targets, ONNX Runtime, models"
@@ -38,6 +39,18 @@ check: tools
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) test --workspace --locked --test house
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+
+CARGO_FUZZ := $(CURDIR)/.sandmill/cargo-fuzz
+FUZZ_SECONDS ?= 60
+
+# Mutated components, loaded and called; an hour is `make fuzz FUZZ_SECONDS=3600`. Builds with the pinned compiler, which has no
+# sanitizers. The seeds are larger than libFuzzer's default lengths, and one mutation at a time keeps more of them loadable.
+fuzz: tools
+	@command -v c++ >/dev/null || { echo "a C++ compiler is missing; type: apt-get install build-essential" >&2; exit 1; }
+	$(CARGO) install --quiet cargo-fuzz --version 0.13.2 --locked --root $(CARGO_FUZZ)
+	PATH="$(CARGO_FUZZ)/bin:$$PATH" CARGO_TARGET_DIR=$(TARGET)/fuzz CARGO_INCREMENTAL=0 \
+	$(CARGO) fuzz run -s none --fuzz-dir host/sandbox/fuzz load -- \
+		-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=3000 -max_len=131072 -mutate_depth=1
 
 bench: setup plugins
 	$(CARGO) build --release --locked -p sandmill-bench-sandbox
@@ -74,6 +87,7 @@ tools:
 
 clean:
 	$(CARGO) clean
+	rm -rf host/sandbox/fuzz/corpus host/sandbox/fuzz/artifacts
 	rm -rf .sandmill $(FUNCTIONS:%=examples/%/plugin.wasm) bench/loops/plugin.wasm $(BENCHED:%=bench/guests/%/plugin.wasm) examples/embed/tokenizer.json \
 		$(patsubst %,examples/%/model.onnx,file-type angle embed) \
 		$(OTHERS:%=examples/%/plugin.wasm) $(OTHERS:%=examples/%/model.onnx)

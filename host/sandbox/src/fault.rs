@@ -23,6 +23,8 @@ pub(crate) enum Halt {
     Deadline,
     #[error("the plugin called the host more often than its plugin_host_calls_max of {0}")]
     HostCalls(usize),
+    #[error("the plugin's models gave it more than its plugin_output_bytes_max of {0} in one call")]
+    ModelOutputs(usize),
     #[error("the plugin gave models more than its {name} of {max}")]
     ModelInputs {
         /// The limit, as in `function.toml`.
@@ -93,7 +95,7 @@ pub(crate) fn describe(error: &wasmtime::Error, state: &State) -> (Code, String)
         let code = match halt {
             Halt::PluginTime(..) => Code::PluginTimeout,
             Halt::Deadline => Code::DeadlineExceeded,
-            Halt::HostCalls(_) | Halt::ModelInputs { .. } => Code::PluginBadOutput,
+            Halt::HostCalls(_) | Halt::ModelInputs { .. } | Halt::ModelOutputs(_) => Code::PluginBadOutput,
         };
         return (code, halt.to_string());
     }

@@ -1,10 +1,9 @@
 //! One plugin instance for one request: calls into the guest, and turns what it gives into the domain's types.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use sandmill_domain::ports::{BoxFuture, Guest, PluginUsage, Prepared};
-use sandmill_domain::{Code, Fault, PluginLimits, Reply, Request, RequestHead, Tensor};
+use sandmill_domain::{Blame, Code, Fault, PluginLimits, Reply, Request, RequestHead, Tensor};
 use wasmtime::Store;
 use wasmtime::component::{ComponentNamedList, Lift, Lower, TypedFunc};
 
@@ -33,7 +32,7 @@ pub(crate) struct Running {
     /// None only while it is dropped.
     live: Option<Live>,
     plugin: Arc<Inner>,
-    /// Whether no call is under way or has failed.
+    /// Whether its request is answered, and well, or has not begun.
     sound: bool,
     _place: Place,
 }
@@ -58,10 +57,7 @@ impl Running {
         // A guest that waits in a host's function meets no tick.
         let deadline = store.data().deadline.instant();
         match tokio::time::timeout_at(deadline.into(), function.call_async(&mut *store, args)).await {
-            Ok(Ok((results,))) => {
-                self.sound = true;
-                Ok(results)
-            }
+            Ok(Ok((results,))) => Ok(results),
             Ok(Err(error)) => Err(fault::from_error(&error, store.data())),
             Err(_elapsed) => Err(fault::from_error(&Halt::Deadline.into(), store.data())),
         }
@@ -79,7 +75,11 @@ impl Guest for Running {
             let headers = convert::headers_to_guest(&request.head.headers);
             let head = convert::head_to_guest(&request.head, &headers);
             let result = self.call(function, (wit::Request { head, body: &request.body },)).await?;
-            convert::prepared_from_guest(result, self.limits())
+            let prepared = convert::prepared_from_guest(result, self.limits());
+            // With tensors for the model it is in the middle of its request, if it postprocesses too.
+            let halfway = matches!(prepared, Ok(Prepared::Tensors(_))) && self.live().postprocess.is_some();
+            self.sound = !halfway && is_well(&prepared);
+            prepared
         })
     }
 
@@ -91,7 +91,9 @@ impl Guest for Running {
             let shapes = convert::shapes_to_guest(&outputs);
             let tensors = convert::tensors_to_guest(&outputs, &shapes);
             let result = self.call(function, (head, tensors.as_slice())).await?;
-            convert::reply_from_guest(result, self.limits())
+            let reply = convert::reply_from_guest(result, self.limits());
+            self.sound = is_well(&reply);
+            reply
         })
     }
 
@@ -101,7 +103,9 @@ impl Guest for Running {
             let headers = convert::headers_to_guest(&request.head.headers);
             let head = convert::head_to_guest(&request.head, &headers);
             let result = self.call(function, (wit::Request { head, body: &request.body },)).await?;
-            convert::reply_from_guest(result, self.limits())
+            let reply = convert::reply_from_guest(result, self.limits());
+            self.sound = is_well(&reply);
+            reply
         })
     }
 
@@ -115,10 +119,14 @@ impl Drop for Running {
         let Some(mut live) = self.live.take().filter(|_| self.sound) else { return };
         if let Some(mut wear) = live.wear.take() {
             wear.count();
-            live.store.data_mut().park();
-            self.plugin.idle.keep(wear, live, Instant::now());
+            self.plugin.keep(wear, live);
         }
     }
+}
+
+/// Whether the guest did as it should: also where it refuses what a caller sent.
+fn is_well<T>(result: &Result<T, Fault>) -> bool {
+    result.as_ref().err().is_none_or(|fault| fault.blame == Blame::Caller)
 }
 
 fn missing(function: &str) -> Fault {

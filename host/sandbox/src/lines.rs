@@ -91,7 +91,12 @@ pub(crate) fn emit(level: Level, function: &str, text: &str) {
 /// begin a line of its own in a log nor steer a terminal.
 pub(crate) fn printable(text: &str, bytes_max: usize) -> String {
     let cut = text.floor_char_boundary(bytes_max);
-    text[..cut].chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
+    text[..cut].chars().map(|character| if steers(character) { ' ' } else { character }).collect()
+}
+
+/// Whether a character does something else than to be seen: controls, separators of lines, changes of direction.
+fn steers(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -105,6 +110,7 @@ mod tests {
             ("two\nlines\r\x1b[31m", 20, "two lines  [31m"),
             ("äöü", 3, "ä"),
             ("\u{85}x", 9, " x"),
+            ("a\u{2028}b\u{202e}c", 9, "a b c"),
             ("", 0, ""),
         ];
         for (text, bytes_max, expected) in cases {

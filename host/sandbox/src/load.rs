@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use sandmill_domain::{ModelInfo, PluginLimits};
@@ -183,7 +184,8 @@ impl Sandbox {
             ticker: Arc::clone(&self.ticker),
             inits,
             policy,
-            idle: Idle::new(Arc::clone(&self.idle_places)),
+            sweeping: AtomicBool::new(false),
+            idle: Idle::new(Arc::clone(&self.idle_room)),
             places: Arc::clone(&self.places),
             loaded: Loaded { made, cached, time: start.elapsed() },
         })))
@@ -228,7 +230,6 @@ impl Sandbox {
         restored.inspect_err(|error| tracing::warn!("compiled code from the cache is not usable, compiling anew: {error:#}")).ok()
     }
 
-    #[allow(unexpected_cfgs, reason = "set by `cargo fuzz`")]
     fn compile(&self, job: &[u8], name: &str) -> Result<Compiled, LoadError> {
         // A fuzzer sees into its own process alone.
         let bytes = if cfg!(fuzzing) { crate::compile::answer(job) } else { self.quarantine.run(job)? };

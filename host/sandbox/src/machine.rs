@@ -3,7 +3,6 @@
 use std::io;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use sandmill_worker::Quarantine;
@@ -14,6 +13,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 
 use crate::cache::{Cache, CacheError};
 use crate::options::SandboxOptions;
+use crate::reuse::Room;
 use crate::state::State;
 use crate::ticker::Ticker;
 use crate::{host, models, wasi};
@@ -29,6 +29,9 @@ const CORE_INSTANCES_MAX: u32 = 64;
 /// fresh instance of a small guest twice as quick; without it, it would make it slower.
 const MEMORY_RESIDENT_BYTES: usize = 1 << 20;
 const TABLE_RESIDENT_BYTES: usize = 64 << 10;
+
+/// The memory of all instances that wait for reuse: what they have grown to, and nobody is charged for.
+const IDLE_BYTES_MAX: usize = 1 << 30;
 
 /// An image of memory up to this size is mapped rather than copied for each instance, however sparse it is.
 const IMAGE_BYTES: u64 = 256 << 20;
@@ -52,8 +55,8 @@ pub struct Sandbox {
     pub(crate) quarantine: Quarantine,
     /// One permit for each instance at work.
     pub(crate) places: Arc<Semaphore>,
-    /// How many more instances may be kept for reuse.
-    pub(crate) idle_places: Arc<AtomicUsize>,
+    /// What may be kept for reuse.
+    pub(crate) idle_room: Arc<Room>,
 }
 
 /// Why there is no sandbox.
@@ -109,9 +112,16 @@ impl Sandbox {
             ticker: Arc::new(ticker),
             quarantine: Quarantine::new(compiling.program.clone(), compiling.quarantine, compiling.children_max),
             places: Arc::new(Semaphore::new(options.instances_max as usize)),
-            idle_places: Arc::new(AtomicUsize::new(idle_max(options.instances_max) as usize)),
+            idle_room: Room::new(idle_max(options.instances_max) as usize, IDLE_BYTES_MAX),
             options,
         })
+    }
+}
+
+impl Sandbox {
+    /// Instances that wait to be used again, of all plugins.
+    pub fn idle_instances(&self) -> usize {
+        (idle_max(self.options.instances_max) as usize).saturating_sub(self.idle_room.places())
     }
 }
 

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
-use sandmill_domain::ports::{Inference, Model};
+use futures_util::stream::{self, StreamExt};
+use sandmill_domain::ports::{BoxFuture, Inference, Model, PluginUsage};
 use sandmill_domain::{Code, Deadline, Fault, Tensor};
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
@@ -19,6 +19,8 @@ use crate::lines::printable;
 use crate::state::State;
 
 const INTERFACE: &str = "sandmill:plugin/models@0.1.0";
+/// Runs of one call side by side: each may hold the host's `output_bytes_max` before it is counted.
+const RUNS_AT_ONCE: usize = 8;
 /// Of an error's message to the guest.
 const MESSAGE_BYTES_MAX: usize = 1 << 10;
 
@@ -39,23 +41,40 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     })
 }
 
-/// Runs the calls side by side: one result each, in order.
+/// Runs the calls, some at a time, side by side: one result each, in order. What all of them give is bounded as what the plugin
+/// gives is; a guest that asks for more is ended when it is there, with the rest not begun.
 async fn run(store: &mut StoreContextMut<'_, State>, calls: &[Call]) -> wasmtime::Result<Vec<Outputs>> {
     check_sizes(store, calls)?;
     let deadline = store.data().deadline;
     let begun: Vec<_> = calls.iter().map(|call| begin(store, call)).collect::<wasmtime::Result<_>>()?;
-    let ran: Vec<Ran> = join_all(begun.into_iter().map(|work| infer(work, deadline))).await;
-    let usage = &mut store.data_mut().usage;
-    Ok(ran
-        .into_iter()
-        .map(|ran| {
-            let inference = ran?;
-            usage.inferences += 1;
-            usage.queued += inference.queued;
-            usage.inference += inference.ran;
-            Ok(inference.outputs.into_iter().map(given).collect())
-        })
-        .collect())
+    let mut runs: Vec<BoxFuture<'static, Ran>> = Vec::with_capacity(begun.len());
+    for work in begun {
+        runs.push(Box::pin(infer(work, deadline)));
+    }
+    let mut runs = stream::iter(runs).buffered(RUNS_AT_ONCE);
+    let max = store.data().facts.limits.output_bytes_max;
+    let (mut outputs, mut bytes) = (Vec::with_capacity(calls.len()), 0_usize);
+    while let Some(ran) = runs.next().await {
+        bytes = bytes.saturating_add(ran.as_ref().map_or(0, size));
+        if bytes > max {
+            return Err(Halt::ModelOutputs(max).into());
+        }
+        outputs.push(ran.map(|inference| note(&mut store.data_mut().usage, inference)));
+    }
+    Ok(outputs)
+}
+
+/// Of all that a run gave, in bytes.
+fn size(inference: &Inference) -> usize {
+    inference.outputs.iter().map(|output| output.data.len()).sum()
+}
+
+/// Adds a run to what the request has used; what is left are its outputs.
+fn note(usage: &mut PluginUsage, inference: Inference) -> Vec<TensorGiven> {
+    usage.inferences += 1;
+    usage.queued += inference.queued;
+    usage.inference += inference.ran;
+    inference.outputs.into_iter().map(given).collect()
 }
 
 /// All tensors of all calls count together: side by side, they are there together.

@@ -1,6 +1,7 @@
 //! A loaded plugin, and how an instance of it comes to be for one request.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use sandmill_domain::ports::{BoxFuture, Guest, Plugin};
@@ -43,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) inits: bool,
     pub(crate) policy: InstancePolicy,
     pub(crate) idle: Idle<Live>,
+    /// Whether a task waits to drop the idle instances whose time is over.
+    pub(crate) sweeping: AtomicBool,
     pub(crate) places: Arc<Semaphore>,
     pub(crate) loaded: Loaded,
 }
@@ -103,6 +106,17 @@ async fn open(inner: &Arc<Inner>, deadline: Deadline) -> Result<Running, Fault> 
 }
 
 impl Inner {
+    /// Keeps an instance for a further request, and sees to it that it does not outlive its budget if none comes.
+    pub(crate) fn keep(self: &Arc<Self>, wear: Wear, mut live: Live) {
+        live.store.data_mut().park();
+        let bytes = live.store.data().growth.bytes();
+        self.idle.keep(wear, live, bytes, Instant::now());
+        let runtime = tokio::runtime::Handle::try_current();
+        if let Some(runtime) = runtime.ok().filter(|_| !self.sweeping.swap(true, Ordering::AcqRel)) {
+            runtime.spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
     /// One that has served requests before.
     fn again(&self, deadline: Deadline, now: Instant) -> Option<Live> {
         if self.policy == InstancePolicy::Fresh {
@@ -155,6 +169,17 @@ impl Inner {
             }
             Err(error) => Err(fault::from_error(&error, store.data())),
         }
+    }
+}
+
+/// Drops idle instances when their time is over, as long as there are any; holds nobody's plugin.
+async fn sweep(plugin: Weak<Inner>) {
+    while let Some(next) = plugin.upgrade().and_then(|plugin| {
+        let next = plugin.idle.sweep(Instant::now());
+        plugin.sweeping.store(next.is_some(), Ordering::Release);
+        next
+    }) {
+        tokio::time::sleep_until(next.into()).await;
     }
 }
 

@@ -42,46 +42,96 @@ pub(crate) fn random_share() -> u8 {
     RandomState::new().hash_one(0_u8).to_le_bytes()[0]
 }
 
+/// What may wait on the whole host.
+pub(crate) struct Room {
+    places: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Room {
+    /// For so many instances with so much memory in all.
+    pub(crate) fn new(places: usize, bytes: usize) -> Arc<Self> {
+        Arc::new(Self { places: AtomicUsize::new(places), bytes: AtomicUsize::new(bytes) })
+    }
+
+    /// How many more may wait.
+    pub(crate) fn places(&self) -> usize {
+        self.places.load(Ordering::Relaxed)
+    }
+
+    fn take(self: &Arc<Self>, bytes: usize) -> Option<Place> {
+        let less = |counter: &AtomicUsize, by: usize| {
+            counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(by)).is_ok()
+        };
+        if !less(&self.places, 1) {
+            return None;
+        }
+        if !less(&self.bytes, bytes) {
+            self.places.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Place { room: Arc::clone(self), bytes })
+    }
+}
+
+/// Room for one instance; given back when it is dropped.
+struct Place {
+    room: Arc<Room>,
+    bytes: usize,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.room.places.fetch_add(1, Ordering::Relaxed);
+        self.room.bytes.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// One that waits. Its place goes after it.
+struct Waiting<T> {
+    wear: Wear,
+    instance: T,
+    _place: Place,
+}
+
 /// Instances of one plugin that wait for a request; the last one in is the first one out.
 pub(crate) struct Idle<T> {
-    waiting: Mutex<Vec<(Wear, T)>>,
-    /// How many more may wait on the whole host.
-    places: Arc<AtomicUsize>,
+    waiting: Mutex<Vec<Waiting<T>>>,
+    room: Arc<Room>,
 }
 
 impl<T> Idle<T> {
-    pub(crate) fn new(places: Arc<AtomicUsize>) -> Self {
-        Self { waiting: Mutex::default(), places }
+    pub(crate) fn new(room: Arc<Room>) -> Self {
+        Self { waiting: Mutex::new(Vec::new()), room }
     }
 
-    /// One that may serve another request. Those whose time is over are dropped by the way.
+    /// One that may serve another request.
     pub(crate) fn take(&self, now: Instant) -> Option<(Wear, T)> {
-        let mut spent = Vec::new();
-        let taken = {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            spent.extend(waiting.extract_if(.., |(wear, _)| wear.is_spent(now)));
-            waiting.pop()
-        };
-        self.places.fetch_add(spent.len() + usize::from(taken.is_some()), Ordering::Relaxed);
-        taken
+        self.sweep(now);
+        let taken = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+        Some((taken.wear, taken.instance))
     }
 
-    /// Keeps one for a further request, or drops it if its budget is used up or there is no place.
-    pub(crate) fn keep(&self, wear: Wear, instance: T, now: Instant) {
+    /// Keeps one of so much memory for a further request, or drops it if its budget is used up or there is no room.
+    pub(crate) fn keep(&self, wear: Wear, instance: T, bytes: usize, now: Instant) {
         if wear.is_spent(now) {
             return;
         }
-        let place = self.places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |places| places.checked_sub(1));
-        if place.is_ok() {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((wear, instance));
+        if let Some(place) = self.room.take(bytes) {
+            let waiting = Waiting { wear, instance, _place: place };
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(waiting);
         }
     }
-}
 
-impl<T> Drop for Idle<T> {
-    fn drop(&mut self) {
-        let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner).len();
-        self.places.fetch_add(waiting, Ordering::Relaxed);
+    /// Drops those whose time is over; when the next one's is, if one is left.
+    pub(crate) fn sweep(&self, now: Instant) -> Option<Instant> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent: Vec<_> = waiting.extract_if(.., |waiting| waiting.wear.is_spent(now)).collect();
+        let next = waiting.iter().map(|waiting| waiting.wear.expires).min();
+        drop(waiting);
+        // Not under the lock: an instance has memory to give back.
+        drop(spent);
+        next
     }
 }
 
@@ -110,22 +160,29 @@ mod tests {
         assert!(wear.is_spent(now));
     }
 
+    fn left(room: &Room) -> (usize, usize) {
+        (room.places.load(Ordering::Relaxed), room.bytes.load(Ordering::Relaxed))
+    }
+
     #[test]
-    fn places_are_bounded_and_come_back() {
+    fn room_is_bounded_and_comes_back() {
         let now = Instant::now();
         let later = now + Duration::from_secs(2000);
-        let places = Arc::new(AtomicUsize::new(2));
+        let room = Room::new(2, 100);
         let wear = Wear::new(&BUDGET, now, 0);
-        let idle = Idle::new(Arc::clone(&places));
-        for instance in 0..3 {
-            idle.keep(wear, instance, now);
+        let idle = Idle::new(Arc::clone(&room));
+        idle.keep(wear, 0, 101, now);
+        assert_eq!(left(&room), (2, 100));
+        for instance in 1..4 {
+            idle.keep(wear, instance, 50, now);
         }
-        assert_eq!(places.load(Ordering::Relaxed), 0);
-        assert_eq!(idle.take(now).map(|(_, instance)| instance), Some(1));
-        assert!(idle.take(later).is_none());
-        assert_eq!(places.load(Ordering::Relaxed), 2);
-        idle.keep(wear, 4, now);
+        assert_eq!(left(&room), (0, 0));
+        assert_eq!(idle.take(now).map(|(_, instance)| instance), Some(2));
+        assert_eq!(idle.sweep(now), Some(now + Duration::from_secs(1000)));
+        assert_eq!(idle.sweep(later), None);
+        assert_eq!(left(&room), (2, 100));
+        idle.keep(wear, 4, 1, now);
         drop(idle);
-        assert_eq!(places.load(Ordering::Relaxed), 2);
+        assert_eq!(left(&room), (2, 100));
     }
 }

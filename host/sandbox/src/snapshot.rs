@@ -187,6 +187,8 @@ async fn rewrite(
     // Reading the memories out takes a page more of each, and fuel for all of their bytes.
     store.data_mut().growth.lift();
     store.set_hostcall_fuel(usize::MAX);
+    // That growth passes through the hook of `new_store`, which would give the fuel of a request again.
+    store.call_hook(|mut store, transition| store.data_mut().on_transition(transition));
     wizer.snapshot_component(context, &mut Accessors { store, instance }).await
 }
 

@@ -28,6 +28,8 @@ use crate::{granted, outgoing};
 
 /// Streams, errors and pollables that a guest holds at once.
 const HANDLES_MAX: usize = 256;
+/// The same of a guest that may open files: each may be a descriptor of the host's.
+const FILE_HANDLES_MAX: usize = 16;
 /// Bytes of insecure randomness in one call.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
 
@@ -83,7 +85,7 @@ impl Wasi {
             context.preopened_dir(folder.path(), GUEST_PATH, FsPerms::ReadOnly)?;
         }
         let mut table = ResourceTable::new();
-        table.set_max_capacity(HANDLES_MAX);
+        table.set_max_capacity(if facts.asset_folder.is_some() { FILE_HANDLES_MAX } else { HANDLES_MAX });
         Ok(Self { context: context.build(), table })
     }
 }

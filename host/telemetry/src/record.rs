@@ -57,6 +57,9 @@ impl Record<'_> {
     fn log(&self, status: &str) {
         let micros =
             |duration: Option<Duration>| duration.map(|duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
+        // As a text, which is quoted: a display would stand bare among the fields, and might look like more of them.
+        let error = self.fault.map(|fault| fault.report().to_string());
+        let error = error.as_deref();
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -70,7 +73,7 @@ impl Record<'_> {
                     status,
                     code = self.fault.map(|fault| fault.code.name()),
                     blame = self.fault.map(|fault| fault.blame.name()),
-                    error = self.fault.map(|fault| tracing::field::display(fault.report())),
+                    error,
                     duration_us = micros(Some(self.duration)),
                     preprocess_us = micros(self.stages.preprocess),
                     queue_us = micros(self.stages.queue),

@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use rustix::process::{Signal, set_parent_process_death_signal, setpriority_process};
+use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setpriority_process};
+use rustix::thread::set_no_new_privs;
 
 use crate::limits::{LIMITS_BYTES, take};
 use crate::message;
@@ -31,6 +32,9 @@ fn answer(work: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<()> {
     let mut parent = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     set_parent_process_death_signal(Some(Signal::KILL))?;
     setpriority_process(None, NICENESS)?;
+    set_no_new_privs(true)?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    std::env::set_current_dir("/")?;
     let mut limits = [0; LIMITS_BYTES];
     parent.read_exact(&mut limits)?;
     take(&limits)?;

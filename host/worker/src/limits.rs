@@ -59,6 +59,8 @@ pub(crate) fn take(bytes: &[u8; LIMITS_BYTES]) -> io::Result<()> {
         (Resource::Nofile, number(16)),
         // A dump would write the job's bytes, secrets of a tenant perhaps, to somebody's disk.
         (Resource::Core, 0),
+        // It answers by its socket alone.
+        (Resource::Fsize, 0),
     ] {
         setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sandmill_domain::ports::Plugin;
-use sandmill_domain::{Code, Deadline, Fault, Reply, Tensor};
+use sandmill_domain::{Code, Deadline, Dtype, Fault, Reply, Tensor};
 use sandmill_sandbox::WasmPlugin;
 use tokio::sync::Notify;
 
@@ -235,4 +235,27 @@ async fn time_in_a_run_is_not_the_plugins() {
     let reply = guest.handle(request(b"abc")).await.unwrap();
     assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, &b"abc"[..]));
     assert!(guest.usage().running < Duration::from_millis(100), "{:?}", guest.usage());
+}
+
+/// Models may give much more than they get.
+#[tokio::test]
+async fn what_models_give_has_a_bound_too() {
+    let harness = Harness::start();
+    let model = TestModel::new("echo", "x", |_| {
+        let shape = vec![2000];
+        let large = Tensor { name: "y".into(), dtype: Dtype::Uint8, shape, data: vec![1; 2000].into() };
+        Box::pin(async { Ok(vec![large]) })
+    });
+    for (max, fits) in [(2000, true), (1999, false)] {
+        let plugin = harness.load_with(&echoing(), |options| {
+            options.models = vec![model.clone()];
+            options.limits.output_bytes_max = max;
+        });
+        let result = run(&plugin, b"abc").await;
+        assert_eq!(result.is_ok(), fits, "{result:?}");
+        if let Err(fault) = result {
+            assert_eq!(fault.code, Code::PluginBadOutput);
+            assert!(fault.message.contains("plugin_output_bytes_max of 1999"), "{fault}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use sandmill_domain::ports::{Guest, Plugin, Prepared};
 use sandmill_domain::{Asset, Blame, Code, InstanceBudget, InstancePolicy, Setting};
 use sandmill_sandbox::{LoadError, PluginOptions, Refusal, Snapshot, WasmPlugin};
 
-use crate::guest::{component, init, preprocess};
+use crate::guest::{component, init, postprocess, preprocess};
 use crate::harness::{self, Harness, body_of, request, setting, soon};
 
 /// Answers with the eight bytes at 520: what `init` has left there.
@@ -211,6 +211,47 @@ async fn reuse_has_a_budget_and_fresh_keeps_nothing() {
     assert_eq!(counts(&harness, &old, 3).await, [1; 3]);
 }
 
+/// An instance that has not answered its request well, or not at all, holds what nobody else may see.
+#[tokio::test]
+async fn an_instance_is_reused_only_after_a_good_answer() {
+    let harness = Harness::start();
+    let budget = InstanceBudget { requests_max: 100, age_max: Duration::from_secs(600), jitter_percent: 0 };
+    let count = "(i32.store8 (i32.const 520) (i32.add (i32.const 1) (i32.load8_u (i32.const 520))))";
+    let text = preprocess(&format!("{count} (call $tensor (i32.const 520) (i32.const 1))"))
+        + &postprocess("(call $reply (i32.load8_u (i32.const 511)) (i32.const 520) (i32.const 1))");
+    let load = |status: u8| {
+        let data = format!("(data (i32.const 511) \"\\{status:02x}\")");
+        harness.load_with(&component("processor", &(data + &text)), |options| options.instances = InstancePolicy::Reuse(budget))
+    };
+    let first = async |plugin: &WasmPlugin, answer: bool| {
+        let mut guest = plugin.open(soon()).await.unwrap();
+        let Prepared::Tensors(tensors) = guest.preprocess(request(b"x")).await.unwrap() else { panic!("no tensors") };
+        if answer {
+            let _well_or_not = guest.postprocess(&request(b"").head, vec![]).await;
+        }
+        tensors[0].data[0]
+    };
+    let good = load(200);
+    assert_eq!([first(&good, true).await, first(&good, true).await, first(&good, false).await], [1, 2, 3]);
+    assert_eq!(first(&good, true).await, 1, "its request was never answered");
+    let bad = load(100);
+    assert_eq!([first(&bad, true).await, first(&bad, true).await], [1, 1], "a status of 100 is no answer");
+}
+
+/// Nobody has to come for an instance's time to be over.
+#[tokio::test]
+async fn an_idle_instance_does_not_outlive_its_budget() {
+    let harness = Harness::start();
+    let budget = InstanceBudget { requests_max: 100, age_max: Duration::from_millis(50), jitter_percent: 0 };
+    let plugin = harness.load_with(&counter(), |options| options.instances = InstancePolicy::Reuse(budget));
+    let before = harness.0.idle_instances();
+    counts(&harness, &plugin, 1).await;
+    assert_eq!(harness.0.idle_instances(), before + 1);
+    while harness.0.idle_instances() > before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn an_instance_that_waits_for_reuse_takes_nobodys_place_and_a_request_has_all_its_limits() {
     let harness = Harness::start();
@@ -288,4 +329,12 @@ async fn randomness_is_fresh_in_each_request() {
         assert!(taken(&plugin));
         assert_ne!(harness.answer(&plugin, b"").await.body, harness.answer(&plugin, b"").await.body);
     }
+}
+
+#[tokio::test]
+async fn a_memory_larger_than_the_output_limit_is_part_of_the_snapshot() {
+    let harness = Harness::start();
+    let grown = guest("(drop (memory.grow (i32.const 40)))");
+    let plugin = harness.load_with(&grown, |options| options.limits.output_bytes_max = 1000);
+    assert!(taken(&plugin), "{:?}", plugin.loaded());
 }
