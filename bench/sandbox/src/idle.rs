@@ -21,7 +21,7 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
             runs.push(measure_in_a_child(folder.path(), &options.root, options.functions, kind)?);
         }
         tell(&format!("{name}.rss_kb"), "KB", runs.iter().map(|run| run.0).collect());
-        tell(&format!("{name}.private_kb"), "KB", runs.iter().map(|run| run.1).collect());
+        tell(&format!("{name}.anonymous_kb"), "KB", runs.iter().map(|run| run.1).collect());
     }
     Ok(())
 }
@@ -50,7 +50,7 @@ fn compile(folder: &Path, component: &[u8], functions: usize) -> Result<()> {
     })
 }
 
-/// Kilobytes for each function: resident, and of that private to the process.
+/// Kilobytes for each function: resident, and of that anonymous, which no file backs.
 fn measure_in_a_child(folder: &Path, root: &Path, functions: usize, kind: &str) -> Result<(f64, f64)> {
     let output =
         Command::new("/proc/self/exe").arg("idle").args([folder, root]).args([functions.to_string().as_str(), kind]).output()?;
@@ -58,8 +58,8 @@ fn measure_in_a_child(folder: &Path, root: &Path, functions: usize, kind: &str) 
         bail!("the child failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     let text = String::from_utf8(output.stdout)?;
-    let (resident, private) = text.trim().split_once(' ').context("two numbers")?;
-    Ok((resident.parse()?, private.parse()?))
+    let (resident, anonymous) = text.trim().split_once(' ').context("two numbers")?;
+    Ok((resident.parse()?, anonymous.parse()?))
 }
 
 /// The child's side: loads all of them, calls each once, and prints what they hold.
@@ -109,12 +109,12 @@ pub(crate) fn measure_here() -> Result<()> {
     Ok(())
 }
 
-/// Kilobytes of this process: resident, and private.
+/// Kilobytes of this process: resident, and anonymous.
 fn memory() -> Result<(usize, usize)> {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup")?;
     let field = |name: &str| -> Result<usize> {
         let line = rollup.lines().find(|line| line.starts_with(name)).context("no such field")?;
         Ok(line.split_whitespace().nth(1).context("no value")?.parse()?)
     };
-    Ok((field("Rss:")?, field("Private_Clean:")? + field("Private_Dirty:")?))
+    Ok((field("Rss:")?, field("Anonymous:")?))
 }

@@ -5,14 +5,11 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal, setpriority_process};
+use rustix::process::{DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal};
 use rustix::thread::set_no_new_privs;
 
 use crate::limits::{LIMITS_BYTES, take};
 use crate::message;
-
-/// The least urgent that there is short of idle: requests go first.
-const NICENESS: i32 = 15;
 
 /// Serves the one job that the parent sends over standard input, a socket, and answers over it. To be called first thing in a
 /// process that [`crate::Quarantine`] has started.
@@ -31,7 +28,6 @@ pub fn serve(work: impl FnOnce(&[u8]) -> Vec<u8>) -> ExitCode {
 fn answer(work: impl FnOnce(&[u8]) -> Vec<u8>) -> io::Result<()> {
     let mut parent = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    setpriority_process(None, NICENESS)?;
     set_no_new_privs(true)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     std::env::set_current_dir("/")?;

@@ -5,17 +5,21 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Signal, setpriority_process};
 use thiserror::Error;
 
 use crate::limits::QuarantineLimits;
 use crate::message;
 use crate::turns::Turns;
 
+/// The least urgent that there is short of idle: requests go first.
+const NICENESS: i32 = 19;
 /// What is kept of a child's last words.
 const WORDS_BYTES_MAX: u64 = 4 << 10;
 /// How often it is looked whether a child that has closed its socket has ended: it does so at once, or never.
@@ -101,6 +105,15 @@ impl Quarantine {
     /// How the child ended, if not with an answer.
     pub fn run(&self, job: &[u8]) -> Result<Vec<u8>, Death> {
         let _turn = self.turns.take(self.limits.wall_time).ok_or(Death::Busy(self.limits.wall_time))?;
+        // On a thread of its own, whose urgency the child has from its first moment on: to start is already work.
+        thread::scope(|scope| {
+            let apart = thread::Builder::new().name("quarantine".to_owned()).spawn_scoped(scope, || self.run_apart(job));
+            apart.map_err(Death::Start)?.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    fn run_apart(&self, job: &[u8]) -> Result<Vec<u8>, Death> {
+        setpriority_process(None, NICENESS).map_err(|error| Death::Start(error.into()))?;
         let mut running = Running::start(&self.program, self.limits).map_err(Death::Start)?;
         match running.exchange(job) {
             Ok(Some(answer)) => Ok(answer),
@@ -185,7 +198,7 @@ impl Running {
             match self.child.try_wait() {
                 Ok(Some(status)) => return Some(Ok(status)),
                 Ok(None) if self.left().is_err() => return None,
-                Ok(None) => std::thread::sleep(POLL),
+                Ok(None) => thread::sleep(POLL),
                 Err(error) => return Some(Err(error)),
             }
         }
