@@ -2,6 +2,7 @@
 
 use std::process::Output;
 
+use crate::guest;
 use crate::harness::{Server, Workshop, example, root, run, sandmill};
 
 fn text(bytes: &[u8]) -> String {
@@ -80,4 +81,23 @@ fn invoke_calls_a_running_server() {
     fails(&run(&["invoke", "digits", "/nowhere.json", "--server", &url]), &["/nowhere.json"]);
     fails(&run(&["invoke", "digits", sample, "--server", "http://127.0.0.1:1"]), &["http://127.0.0.1:1", "running"]);
     fails(&run(&["invoke", "digits", sample, "--server", "nonsense"]), &["nonsense"]);
+}
+
+/// The example's own text of a slow start: why, and that it runs all the same.
+#[test]
+fn check_says_why_a_start_is_slow() {
+    let shop = Workshop::new();
+    let answer = guest::preprocess("(call $answer (i32.const 200) (i32.const 104) (i32.const 1))");
+    let vector = format!("(global $v (mut v128) (v128.const i64x2 0 0)) {} {answer}", guest::init(""));
+    let cases = [
+        ("quick", "preprocessor-with-init", format!("{} {answer}", guest::init("")), "starts from the memory that its init left"),
+        ("none", "preprocessor", answer.clone(), "it exports no `init`, so no snapshot is taken"),
+        ("vector", "preprocessor-with-init", vector, "no snapshot can be taken"),
+    ];
+    for (name, world, text, words) in cases {
+        let component = guest::component(world, &text);
+        let folder = shop.function(name, "[plugin]\npath = \"plugin.wasm\"\n[sample]\n", Some(&component));
+        let said = succeeds(&run(&["check", folder.to_str().expect("UTF-8")]));
+        assert!(said.contains(words) && said.contains("sample: 200"), "{name}: {said}");
+    }
 }

@@ -46,6 +46,27 @@ fn a_handler_runs_models_alone_and_side_by_side() {
 }
 
 #[test]
+fn what_was_compiled_is_found_again_and_counted() {
+    let shop = Workshop::new();
+    let folder = shop.function("cascade", MODELS, Some(&CASCADE));
+    let start = || Server::at_home(shop.path(), std::slice::from_ref(&folder));
+    let loads = |server: &Server, cache: &str| {
+        server.metric(&format!("sandmill_plugin_loads_total{{cache=\"{cache}\",function=\"cascade\",tenant=\"default\"}}"))
+    };
+    let gauge = |server: &Server, what: &str| {
+        server.metric(&format!("sandmill_plugin_{what}_duration_seconds{{function=\"cascade\",tenant=\"default\"}}"))
+    };
+    let first = start();
+    assert_eq!((loads(&first, "miss"), loads(&first, "hit")), (Some(1.0), None));
+    let took = (gauge(&first, "compile"), gauge(&first, "snapshot"));
+    assert!(took.0 > Some(0.0) && took.1 > Some(0.0), "{took:?}");
+    drop(first);
+    let again = start();
+    assert_eq!((loads(&again, "miss"), loads(&again, "hit")), (None, Some(1.0)));
+    assert_eq!((gauge(&again, "compile"), gauge(&again, "snapshot")), took, "how long it had taken is remembered");
+}
+
+#[test]
 fn models_are_for_handlers_and_handlers_need_none() {
     let shop = Workshop::new();
     let plain = std::fs::read(example("digits").join("plugin.wasm")).expect("it was built");

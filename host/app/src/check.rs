@@ -70,7 +70,10 @@ fn describe_load(load: &Loaded) -> String {
     match &load.made.snapshot {
         Snapshot::Taken { time } => format!("{compiled}; every request starts from the memory that its init left in {time:.1?}"),
         Snapshot::NoInit => {
-            format!("{compiled}; it exports no `init`, so every request prepares its memory anew: slower than from a snapshot")
+            format!(
+                "{compiled}; it exports no `init`, so no snapshot is taken: what it does to start, and growing its memory, it \
+                 does in every request, which is slower"
+            )
         }
         Snapshot::Impossible(reason) => {
             format!("{compiled}; every request runs its `init` anew, which is slower, because no snapshot can be taken: {reason}")

@@ -11,7 +11,7 @@ use sandmill_domain::ports::Service;
 use sandmill_edge::{Addresses, Edge};
 use sandmill_engine::Engine;
 use sandmill_pipeline::{Account, Pipeline, Release};
-use sandmill_sandbox::{Sandbox, SandboxError, SandboxOptions, Snapshot};
+use sandmill_sandbox::{Loaded, Sandbox, SandboxError, SandboxOptions, Snapshot};
 use sandmill_telemetry::{PluginLoad, Telemetry};
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
@@ -136,17 +136,25 @@ fn note(spec: &FunctionSpec, deployed: &Deployed, telemetry: &Telemetry) {
     if !deployed.times.is_empty() {
         telemetry.loaded(&tenant, &spec.name, model_load, warm_up);
     }
-    for (_, load) in &deployed.loads {
-        let snapshot = match &load.made.snapshot {
-            Snapshot::Taken { time } => Some(*time),
-            Snapshot::NoInit | Snapshot::Impossible(_) => None,
-        };
-        let load = PluginLoad { cached: load.cached, compile: load.made.compile_time, snapshot };
+    if let Some(load) = sum(&deployed.loads) {
         telemetry.plugin_loaded(&tenant, &spec.name, &load);
     }
     let plugin_load: Duration = deployed.loads.iter().map(|(_, load)| load.time).sum();
     let compiled = deployed.loads.iter().filter(|(_, load)| !load.cached).count();
     tracing::info!(function = %spec.name, ?model_load, ?plugin_load, compiled, "loaded");
+}
+
+/// Of a function's plugins together; none without a plugin.
+fn sum(loads: &[(PathBuf, Loaded)]) -> Option<PluginLoad> {
+    let snapshots = loads.iter().filter_map(|(_, load)| match &load.made.snapshot {
+        Snapshot::Taken { time } => Some(*time),
+        Snapshot::NoInit | Snapshot::Impossible(_) => None,
+    });
+    (!loads.is_empty()).then(|| PluginLoad {
+        cached: loads.iter().all(|(_, load)| load.cached),
+        compile: loads.iter().map(|(_, load)| load.made.compile_time).sum(),
+        snapshot: snapshots.reduce(|one, other| one + other),
+    })
 }
 
 /// What is said when all functions are warm.

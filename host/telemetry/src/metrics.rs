@@ -99,7 +99,7 @@ impl Telemetry {
             plugin_inferences: page.counters("plugin_inferences_total", "Runs of models that handlers asked for.", &FUNCTION)?,
             plugin_loads: page.counters(
                 "plugin_loads_total",
-                "Plugins loaded; `cache` is hit where compiled code was found, miss where it was made.",
+                "Functions whose plugins were loaded; `cache` is hit where all compiled code was found, miss where some was made.",
                 &["tenant", "function", "cache"],
             )?,
             plugin_compile: page.gauges("plugin_compile_duration_seconds", "Compiling the plugin, when it was.", &FUNCTION)?,
@@ -154,7 +154,7 @@ impl Telemetry {
         self.warm_up.with_label_values(&labels).set(warm_up.as_secs_f64());
     }
 
-    /// A plugin was loaded, from the cache or not; how long it had taken to compile it, and its snapshot if it has one.
+    /// A function's plugins were loaded, all from the cache or not; how long it had taken to compile them, and their snapshots if there are any.
     pub fn plugin_loaded(&self, tenant: &TenantId, function: &FunctionName, load: &PluginLoad) {
         let labels = [tenant.as_str(), function.as_str()];
         let cache = if load.cached { "hit" } else { "miss" };
