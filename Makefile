@@ -11,7 +11,7 @@ OTHERS := digits-js digits-py
 BENCHED := pass table runs
 WASM_TARGETS := wasm32-unknown-unknown wasm32-wasip2
 
-.PHONY: help run test check fuzz plugins bench setup setup-tests clean tools build components
+.PHONY: help run test check fuzz plugins bench setup setup-tests clean tools build components warm
 
 help:
 	@echo "make run      serve the examples on 127.0.0.1:8080"
@@ -32,6 +32,7 @@ run: setup plugins
 test: setup-tests
 	$(CARGO) test --workspace --locked --no-run
 	@$(MAKE) --no-print-directory components SANDMILL=$(TARGET)/debug/sandmill
+	@$(MAKE) --no-print-directory warm SANDMILL=$(TARGET)/debug/sandmill
 	$(CARGO) test --workspace --locked
 
 check: tools
@@ -67,6 +68,11 @@ components:
 	@$(SANDMILL) build bench/loops -o bench/loops/plugin.wasm
 	@set -e; for name in $(BENCHED); do $(SANDMILL) build bench/guests/$$name -o bench/guests/$$name/plugin.wasm; done
 	@$(PYTHON) guest-sdk/build.py
+
+# Language runtimes take half a minute to compile, more beside other tests: into the tests' own cache, before them.
+warm:
+	@set -e; for name in $(OTHERS); do [ ! -e examples/$$name/plugin.wasm ] || \
+	XDG_CACHE_HOME=$(CURDIR)/target/test-cache XDG_STATE_HOME=$(CURDIR)/target/test-state $(SANDMILL) check examples/$$name; done
 
 setup: tools
 	@$(PYTHON) examples/fetch.py

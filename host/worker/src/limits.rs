@@ -26,7 +26,7 @@ impl Default for QuarantineLimits {
             memory_bytes_max: 4 << 30,
             cpu_time: Duration::from_secs(240),
             descriptors_max: 32,
-            wall_time: Duration::from_secs(120),
+            wall_time: Duration::from_secs(300),
             answer_bytes_max: 1 << 30,
         }
     }
