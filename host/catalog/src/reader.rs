@@ -25,6 +25,9 @@ pub(crate) struct Reader<'a> {
     problems: Vec<Problem>,
 }
 
+/// Begins the names of the environment variables that functions may read.
+const SECRET_PREFIX: &str = "SANDMILL_SECRET_";
+
 impl<'a> Reader<'a> {
     /// Begins with the problems of the manifest in itself.
     pub(crate) fn new(folder: &'a Folder, document: &'a Document<'a>, limits: &'a FileLimits, problems: Vec<Problem>) -> Self {
@@ -167,7 +170,9 @@ impl<'a> Reader<'a> {
     }
 
     fn variable(&mut self, key: &str, name: &str) -> Option<String> {
-        let message = match env::var(name) {
+        // Of the server's variables a function may have those that are meant for functions, and no others.
+        let name = format!("{SECRET_PREFIX}{name}");
+        let message = match env::var(&name) {
             Ok(value) => return Some(value),
             Err(VarError::NotPresent) => format!("the server's environment has no variable {name:?}"),
             Err(VarError::NotUnicode(_)) => format!("the value of the server's environment variable {name:?} is not UTF-8"),
