@@ -51,7 +51,7 @@ fuzz: tools
 	$(CARGO) install --quiet cargo-fuzz --version 0.13.2 --locked --root $(CARGO_FUZZ)
 	PATH="$(CARGO_FUZZ)/bin:$$PATH" CARGO_TARGET_DIR=$(TARGET)/fuzz CARGO_INCREMENTAL=0 \
 	$(CARGO) fuzz run -s none --fuzz-dir host/sandbox/fuzz load -- \
-		-max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=3000 -max_len=131072 -mutate_depth=1
+		-max_total_time=$(FUZZ_SECONDS) -timeout=30 -rss_limit_mb=3000 -max_len=131072 -mutate_depth=1
 
 bench: setup plugins
 	$(CARGO) build --release --locked -p sandmill-bench-sandbox
