@@ -1,32 +1,30 @@
 //! Compiled components on disk, in a folder that only this user can enter, each sealed with a key that lies elsewhere. Knows
 //! files and seals, not wasmtime.
 //!
-//! A file is what was kept, a note on it, the note's length and the seal of all that. It is written under another name, synced,
+//! A file is what was kept, a note on it, the note's length and the seal of all that (`sealed_file`). It is written under another name, synced,
 //! renamed and never changed; what is wrong with one is a line in the log, and it is made anew.
 
 use std::fs::{DirBuilder, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
-use hmac::{Hmac, KeyInit, Mac};
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use crate::options::CacheOptions;
 use crate::seal_key::{SealKey, SealKeyError};
+use crate::sealed_file::{self, SEAL_BYTES};
 
 /// Stands in every seal; to be changed with the form of the files.
-const FORM: &[u8; 8] = b"smcode\x00\x02";
+const FORM: &[u8; 8] = b"smcode\x00\x03";
 const DIGEST_BYTES: usize = 32;
 /// The note's length, and the seal.
-const TAIL_BYTES: usize = 4 + DIGEST_BYTES;
+const TAIL_BYTES: usize = 4 + SEAL_BYTES;
 /// The longest note.
 const NOTE_BYTES_MAX: usize = 64 << 10;
-/// What is read at once.
-const CHUNK_BYTES: usize = 256 << 10;
 /// Group and others.
 pub(crate) const NOT_OURS: u32 = 0o077;
 
@@ -174,32 +172,12 @@ impl Cache {
         if !metadata.is_file() {
             return Err(io::Error::other("no regular file"));
         }
-        let Some(sealed) = metadata.len().checked_sub(DIGEST_BYTES as u64).filter(|_| metadata.len() <= self.bytes_max) else {
+        let sealed = metadata.len().checked_sub(SEAL_BYTES as u64).filter(|_| metadata.len() <= self.bytes_max);
+        let Some(sealed) = sealed else { return Ok(None) };
+        if !sealed_file::check(&file, self.key.bytes(), &[FORM, &key.digest], sealed)? {
             return Ok(None);
-        };
-        let Some(last) = self.check_seal(&file, key, sealed)? else { return Ok(None) };
-        Ok(note_of(&last).map(|note| Trusted { note, file }))
-    }
-
-    /// The last bytes under the seal, if it is right.
-    fn check_seal(&self, file: &File, key: &Key, sealed: u64) -> io::Result<Option<Vec<u8>>> {
-        let mut seal = self.seal(key);
-        let mut last = Vec::new();
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let mut rest = file.take(sealed);
-        loop {
-            let count = rest.read(&mut chunk)?;
-            if count == 0 {
-                break;
-            }
-            seal.update(&chunk[..count]);
-            last.extend_from_slice(&chunk[..count]);
-            let excess = last.len().saturating_sub(NOTE_BYTES_MAX + 4);
-            last.drain(..excess);
         }
-        let mut expected = [0; DIGEST_BYTES];
-        rest.into_inner().read_exact(&mut expected)?;
-        Ok(seal.verify_slice(&expected).is_ok().then_some(last))
+        Ok(Some(Trusted { note: note_of(&file, sealed)?, file }))
     }
 
     fn write_file(&self, name: &str, key: &Key, code: &[u8], note: &[u8]) -> io::Result<()> {
@@ -207,15 +185,10 @@ impl Cache {
         let number = getrandom::u64().map_err(io::Error::other)?;
         let temporary = format!("{name}.{}.{number}", std::process::id());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(&self.folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
+        let file = File::from(rustix::fs::openat(&self.folder, &temporary, flags, Mode::RUSR | Mode::WUSR)?);
         let length = u32::try_from(note.len()).map_err(io::Error::other)?.to_le_bytes();
-        let mut seal = self.seal(key);
-        let mut write = || {
-            for part in [code, note, &length] {
-                seal.update(part);
-                file.write_all(part)?;
-            }
-            file.write_all(&seal.clone().finalize().into_bytes())?;
+        let write = || {
+            sealed_file::write(&file, self.key.bytes(), &[FORM, &key.digest], &[code, note, &length])?;
             file.sync_all()?;
             Ok(rustix::fs::renameat(&self.folder, &temporary, &self.folder, name)?)
         };
@@ -223,15 +196,6 @@ impl Cache {
             // Best effort: if it stays, it is among the oldest files one day.
             let _gone = rustix::fs::unlinkat(&self.folder, &temporary, AtFlags::empty());
         })
-    }
-
-    /// Binds what follows to the form of the files and to the key that they are kept under, so that a file by another name is
-    /// no less damaged than half a file.
-    fn seal(&self, key: &Key) -> Hmac<Sha256> {
-        let mut seal = Hmac::<Sha256>::new_from_slice(self.key.bytes()).expect("invariant: any length is a key");
-        seal.update(FORM);
-        seal.update(&key.digest);
-        seal
     }
 
     /// Deletes the oldest of the cache's own files, but never `newest`, until the rest is within the bound. Whatever else lies
@@ -275,11 +239,16 @@ fn is_ours(name: &[u8]) -> bool {
 }
 
 /// The note at the end of what is sealed.
-fn note_of(sealed: &[u8]) -> Option<Vec<u8>> {
-    let (rest, length) = sealed.split_last_chunk::<4>()?;
-    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-    let start = rest.len().checked_sub(length)?;
-    Some(rest[start..].to_vec())
+fn note_of(file: &File, sealed: u64) -> io::Result<Vec<u8>> {
+    let broken = || io::Error::other("its note is not where it should be");
+    let end = sealed.checked_sub(4).ok_or_else(broken)?;
+    let mut length = [0; 4];
+    file.read_exact_at(&mut length, end)?;
+    let length = u32::from_le_bytes(length);
+    let start = end.checked_sub(u64::from(length)).filter(|_| length as usize <= NOTE_BYTES_MAX).ok_or_else(broken)?;
+    let mut note = vec![0; length as usize];
+    file.read_exact_at(&mut note, start)?;
+    Ok(note)
 }
 
 fn check_key_lies_outside(folder: &Path, key: &Path) -> Result<(), CacheError> {
@@ -291,6 +260,7 @@ fn check_key_lies_outside(folder: &Path, key: &Path) -> Result<(), CacheError> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::{Read, Seek};
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -307,7 +277,7 @@ mod tests {
     fn read(cache: &Cache, key: &Key) -> Option<(Vec<u8>, Vec<u8>)> {
         let trusted = cache.read(key)?;
         let mut bytes = Vec::new();
-        io::Seek::rewind(&mut trusted.file()).unwrap();
+        trusted.file().rewind().unwrap();
         trusted.file().read_to_end(&mut bytes).unwrap();
         bytes.truncate(bytes.len() - TAIL_BYTES - trusted.note().len());
         Some((bytes, trusted.note().to_vec()))

@@ -29,6 +29,7 @@ mod precompiled;
 mod reuse;
 mod scan;
 mod seal_key;
+mod sealed_file;
 mod snapshot;
 mod state;
 mod stopwatch;
