@@ -175,9 +175,10 @@ impl Inner {
 /// Drops idle instances when their time is over, as long as there are any; holds nobody's plugin.
 async fn sweep(plugin: Weak<Inner>) {
     while let Some(next) = plugin.upgrade().and_then(|plugin| {
-        let next = plugin.idle.sweep(Instant::now());
-        plugin.sweeping.store(next.is_some(), Ordering::Release);
-        next
+        // First given up and then taken up again: an instance that comes between finds either this task or none.
+        plugin.sweeping.store(false, Ordering::Release);
+        let next = plugin.idle.sweep(Instant::now())?;
+        (!plugin.sweeping.swap(true, Ordering::AcqRel)).then_some(next)
     }) {
         tokio::time::sleep_until(next.into()).await;
     }
