@@ -26,32 +26,34 @@ enum Call {
 
 pub(crate) fn measure(options: &Options) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let sandbox = sandbox(folder.path())?;
+    let sandbox = sandbox(folder.path(), |_| {})?;
     let read = |name: &str| component(&options.root, &format!("bench/guests/{name}/plugin.wasm"));
     let (small, large) = (Bytes::from(vec![7; 1000]), Bytes::from(vec![7; LARGE_BYTES]));
 
     let pass = load(&sandbox, &read("pass")?, |_| {})?;
     let floor = floor::Floor::start(&folder.path().join("cache"))?;
-    compare(options, "fresh", |threads| per_call(&pass, Call::Preprocess, &small, CALLS, threads));
-    compare(options, "floor.fresh", |threads| floor.per_call(&small, CALLS, threads));
-
     let table = load(&sandbox, &read("table")?, |_| {})?;
-    compare(options, "table", |threads| per_call(&table, Call::Preprocess, &small, CALLS, threads));
     let table_floor = floor::Floor::start(&folder.path().join("cache"))?;
-    compare(options, "floor.table", |threads| table_floor.per_call(&small, CALLS, threads));
     let embed = load(&sandbox, &component(&options.root, "examples/embed/plugin.wasm")?, |plugin| {
         plugin.assets = asset(&options.root, "examples/embed/tokenizer.json").into_iter().collect();
     })?;
-    compare(options, "embed.instance", |threads| per_call(&embed, Call::Open, &small, CALLS / 4, threads));
-    let text = Bytes::from_static(br#"{"input": "How do I reset my password?"}"#);
-    compare(options, "embed.preprocess", |threads| per_call(&embed, Call::Preprocess, &text, CALLS / 4, threads));
-    let init = init_time(&embed)?;
-    tell("embed.snapshot_ms", "ms", vec![init]);
-
     let runs = load(&sandbox, &read("runs")?, |_| {})?;
-    compare(options, "large.import", |threads| per_call(&runs, Call::Handle, &large, LARGE_CALLS, threads));
-    compare(options, "large.returned", |threads| per_call(&pass, Call::Preprocess, &large, LARGE_CALLS, threads));
-    compare(options, "floor.large.returned", |threads| floor.per_call(&large, LARGE_CALLS, threads));
+    let text = Bytes::from_static(br#"{"input": "How do I reset my password?"}"#);
+
+    let calls = |plugin, call, body, calls| move |threads| per_call(plugin, call, body, calls, threads);
+    let figures: [(&str, &PerCall<'_>); 9] = [
+        ("fresh", &calls(&pass, Call::Preprocess, &small, CALLS)),
+        ("floor.fresh", &|threads| floor.per_call(&small, CALLS, threads)),
+        ("table", &calls(&table, Call::Preprocess, &small, CALLS)),
+        ("floor.table", &|threads| table_floor.per_call(&small, CALLS, threads)),
+        ("embed.instance", &calls(&embed, Call::Open, &small, CALLS / 4)),
+        ("embed.preprocess", &calls(&embed, Call::Preprocess, &text, CALLS / 4)),
+        ("large.import", &calls(&runs, Call::Handle, &large, LARGE_CALLS)),
+        ("large.returned", &calls(&pass, Call::Preprocess, &large, LARGE_CALLS)),
+        ("floor.large.returned", &|threads| floor.per_call(&large, LARGE_CALLS, threads)),
+    ];
+    compare(options, &figures);
+    tell("embed.snapshot_ms", "ms", vec![init_time(&embed)?]);
 
     let loads = (0..options.runs).map(|_| first_answer(&sandbox, &read("pass")?, &small)).collect::<Result<_>>()?;
     tell("load_ms", "ms", loads);
@@ -59,15 +61,24 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// At one thread and at two; how many times as many calls two threads make.
-fn compare(options: &Options, name: &str, per_call: impl Fn(usize) -> f64) {
-    per_call(1);
-    let times = |threads| (0..options.runs).map(|_| per_call(threads)).collect::<Vec<f64>>();
-    let (one, two) = (times(1), times(2));
-    let scaling = one.iter().zip(&two).map(|(one, two)| 2.0 * one / two).collect();
-    tell(&format!("{name}.t1_us"), "us", one);
-    tell(&format!("{name}.t2_us"), "us", two);
-    tell(&format!("{name}.scaling"), "x", scaling);
+/// Microseconds of a call on so many threads.
+type PerCall<'a> = dyn Fn(usize) -> f64 + 'a;
+
+/// At one thread and at two; how many times as many calls two threads make. One run of each figure after the other, again and
+/// again: what the machine does for some seconds is then in a few runs of all of them, and not in all runs of one.
+fn compare(options: &Options, figures: &[(&str, &PerCall<'_>)]) {
+    let mut runs = vec![Vec::new(); figures.len()];
+    for _ in 0..options.runs {
+        for ((_, per_call), runs) in figures.iter().zip(&mut runs) {
+            per_call(1);
+            runs.push((per_call(1), per_call(2)));
+        }
+    }
+    for ((name, _), runs) in figures.iter().zip(runs) {
+        tell(&format!("{name}.t1_us"), "us", runs.iter().map(|(one, _)| *one).collect());
+        tell(&format!("{name}.t2_us"), "us", runs.iter().map(|(_, two)| *two).collect());
+        tell(&format!("{name}.scaling"), "x", runs.iter().map(|(one, two)| 2.0 * one / two).collect());
+    }
 }
 
 /// Microseconds that each thread takes for a call, while all of them make calls.

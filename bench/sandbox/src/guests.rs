@@ -15,10 +15,11 @@ use sandmill_domain::{
 use sandmill_sandbox::{CacheOptions, PluginOptions, Sandbox, SandboxOptions, WasmPlugin};
 
 /// A sandbox over a cache of its own.
-pub(crate) fn sandbox(folder: &Path) -> Result<Sandbox> {
+pub(crate) fn sandbox(folder: &Path, change: impl FnOnce(&mut SandboxOptions)) -> Result<Sandbox> {
     let cache = CacheOptions { folder: folder.join("cache"), key: folder.join("key"), bytes_max: 64 << 30 };
     let mut options = SandboxOptions { cache: Some(cache), ..SandboxOptions::default() };
     options.compiling.children_max = 2;
+    change(&mut options);
     Sandbox::start(options).context("the sandbox")
 }
 

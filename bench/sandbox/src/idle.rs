@@ -1,15 +1,20 @@
-//! What an idle function holds: many distinct ones, loaded from the cache in a process of their own, each called once.
+//! What a function holds that nobody calls: many distinct ones, loaded from the cache in a process of their own, each called once.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use sandmill_domain::ports::Plugin;
+use sandmill_sandbox::WasmPlugin;
 use wasmtime::Engine;
 
 use crate::guests::{component, load, request, sandbox, soon};
 use crate::{Options, floor, tell};
+
+/// Longer than it takes to load and call all of them.
+const IDLE: Duration = Duration::from_secs(3);
 
 pub(crate) fn measure(options: &Options) -> Result<()> {
     let folder = tempfile::tempdir()?;
@@ -20,8 +25,12 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
         for _ in 0..options.runs.min(3) {
             runs.push(measure_in_a_child(folder.path(), &options.root, options.functions, kind)?);
         }
-        tell(&format!("{name}.rss_kb"), "KB", runs.iter().map(|run| run.0).collect());
-        tell(&format!("{name}.anonymous_kb"), "KB", runs.iter().map(|run| run.1).collect());
+        for (at, (figure, unit)) in FIGURES.into_iter().enumerate() {
+            let values: Vec<f64> = runs.iter().filter_map(|run| run.get(at).copied()).collect();
+            if !values.is_empty() {
+                tell(&format!("{name}.{figure}"), unit, values);
+            }
+        }
     }
     Ok(())
 }
@@ -33,7 +42,7 @@ fn distinct(component: &[u8], number: usize) -> Vec<u8> {
 }
 
 fn compile(folder: &Path, component: &[u8], functions: usize) -> Result<()> {
-    let sandbox = sandbox(folder)?;
+    let sandbox = sandbox(folder, |_| {})?;
     std::thread::scope(|scope| {
         let halves: Vec<_> = (0..2)
             .map(|half| {
@@ -50,50 +59,61 @@ fn compile(folder: &Path, component: &[u8], functions: usize) -> Result<()> {
     })
 }
 
-/// Kilobytes for each function: resident, and of that anonymous, which no file backs.
-fn measure_in_a_child(folder: &Path, root: &Path, functions: usize, kind: &str) -> Result<(f64, f64)> {
+/// What a child prints; plain wasmtime has no more than the first two.
+const FIGURES: [(&str, &str); 5] =
+    [("called_rss_kb", "KB"), ("called_anonymous_kb", "KB"), ("rss_kb", "KB"), ("anonymous_kb", "KB"), ("again_us", "us")];
+
+/// For each function: kilobytes resident, and of that anonymous, which no file backs, when all have just been called; the same
+/// when nobody has called them for a while; microseconds of the next call.
+fn measure_in_a_child(folder: &Path, root: &Path, functions: usize, kind: &str) -> Result<Vec<f64>> {
     let output =
         Command::new("/proc/self/exe").arg("idle").args([folder, root]).args([functions.to_string().as_str(), kind]).output()?;
     if !output.status.success() {
         bail!("the child failed: {}", String::from_utf8_lossy(&output.stderr));
     }
     let text = String::from_utf8(output.stdout)?;
-    let (resident, anonymous) = text.trim().split_once(' ').context("two numbers")?;
-    Ok((resident.parse()?, anonymous.parse()?))
+    text.split_whitespace().map(|value| Ok(value.parse()?)).collect()
 }
 
-/// The child's side: loads all of them, calls each once, and prints what they hold.
+/// The child's side: loads all of them, calls each once, and prints what they hold, then and later.
 pub(crate) fn measure_here() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(2).collect();
     let [folder, root, functions, kind] = arguments.as_slice() else { bail!("four arguments") };
     let (folder, root, functions) = (PathBuf::from(folder), PathBuf::from(root), functions.parse::<usize>()?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let body = Bytes::from(vec![7; 1000]);
-    let (before, after) = if kind == "ours" {
+    let each = |before: f64, after: f64| (after - before) / (functions - 1) as f64;
+    let tell = |before: (f64, f64), after: (f64, f64)| print!("{} {} ", each(before.0, after.0), each(before.1, after.1));
+    // The first one brings along what all of them share.
+    let mut before = (0.0, 0.0);
+    if kind == "ours" {
         let component = component(&root, "bench/guests/pass/plugin.wasm")?;
-        let sandbox = sandbox(&folder)?;
+        let sandbox = sandbox(&folder, |options| options.code_idle = IDLE)?;
         let mut plugins = Vec::with_capacity(functions);
-        // The first one brings along what all of them share.
-        let mut before = (0, 0);
         for number in 0..functions {
             let plugin = load(&sandbox, &distinct(&component, number), |_| {})?;
             anyhow::ensure!(plugin.loaded().cached, "it was compiled");
-            runtime.block_on(async {
-                let mut guest = plugin.open(soon()).await.expect("an instance");
-                drop(guest.preprocess(request(&body)).await.expect("tensors"));
-            });
+            runtime.block_on(call(&plugin, &body));
             plugins.push(plugin);
             if number == 0 {
                 before = memory()?;
             }
         }
-        (before, memory()?)
+        tell(before, memory()?);
+        runtime.block_on(async { tokio::time::sleep(3 * IDLE).await });
+        tell(before, memory()?);
+        let start = Instant::now();
+        runtime.block_on(async {
+            for plugin in &plugins {
+                call(plugin, &body).await;
+            }
+        });
+        println!("{}", start.elapsed().as_secs_f64() * 1e6 / functions as f64);
     } else {
         let files: Vec<PathBuf> =
             std::fs::read_dir(folder.join("cache"))?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
         let engine = Engine::new(&floor::config())?;
         let mut plugins = Vec::with_capacity(functions);
-        let mut before = (0, 0);
         for (number, file) in files.iter().enumerate() {
             let pre = floor::load(&engine, file)?;
             runtime.block_on(floor::one(&engine, &pre, &body));
@@ -102,17 +122,20 @@ pub(crate) fn measure_here() -> Result<()> {
                 before = memory()?;
             }
         }
-        (before, memory()?)
-    };
-    let each = |before: usize, after: usize| (after.saturating_sub(before)) as f64 / (functions - 1) as f64;
-    println!("{} {}", each(before.0, after.0), each(before.1, after.1));
+        tell(before, memory()?);
+    }
     Ok(())
 }
 
+async fn call(plugin: &WasmPlugin, body: &Bytes) {
+    let mut guest = plugin.open(soon()).await.expect("an instance");
+    drop(guest.preprocess(request(body)).await.expect("tensors"));
+}
+
 /// Kilobytes of this process: resident, and anonymous.
-fn memory() -> Result<(usize, usize)> {
+fn memory() -> Result<(f64, f64)> {
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup")?;
-    let field = |name: &str| -> Result<usize> {
+    let field = |name: &str| -> Result<f64> {
         let line = rollup.lines().find(|line| line.starts_with(name)).context("no such field")?;
         Ok(line.split_whitespace().nth(1).context("no value")?.parse()?)
     };

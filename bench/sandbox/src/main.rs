@@ -21,7 +21,7 @@ struct Options {
     #[arg(long, default_value = ".")]
     root: PathBuf,
     /// Times each figure is taken; the median is told, and all of them.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 9)]
     runs: usize,
     /// Distinct functions for the memory of an idle one.
     #[arg(long, default_value_t = 1000)]

@@ -20,7 +20,7 @@ const CALLERS: usize = 300;
 
 pub(crate) fn measure(options: &Options) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let sandbox = sandbox(folder.path())?;
+    let sandbox = sandbox(folder.path(), |_| {})?;
     let pipeline = Arc::new(pipeline(options, &sandbox)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build()?;
     let (mut alone, mut beside) = (Vec::new(), Vec::new());

@@ -21,6 +21,7 @@ pub(crate) struct Sandbox {
     instances_max: Option<Count<1, 4096>>,
     stack_bytes_max: Option<ByteSize<65536, 1_048_576>>,
     tick_us: Option<Count<100, 1_000_000>>,
+    code_idle_ms: Option<Millis>,
     compile: Compile,
     limits: Limits,
     grants: Grants,
@@ -34,6 +35,7 @@ struct Compile {
     functions_max: Option<Number>,
     function_bytes_max: Option<ByteSize<1, GIB>>,
     processes_max: Option<Count<1, 64>>,
+    threads: Option<Count<1, 256>>,
     memory_bytes_max: Option<Size>,
     cpu_ms: Option<Millis>,
     timeout_ms: Option<Millis>,
@@ -97,6 +99,7 @@ impl Sandbox {
         set(&mut options.instances_max, self.instances_max.map(small));
         set(&mut options.stack_bytes_max, self.stack_bytes_max.map(ByteSize::get));
         set(&mut options.tick, self.tick_us.map(|tick| Duration::from_micros(tick.get() as u64)));
+        set(&mut options.code_idle, self.code_idle_ms.map(Count::as_millis));
         self.compile.set(&mut options.compiling);
         self.limits.set(&mut options.limits);
         self.grants.set(&mut options.grants);
@@ -123,6 +126,7 @@ impl Compile {
         set(&mut options.functions_max, self.functions_max.map(Count::get));
         set(&mut options.function_bytes_max, self.function_bytes_max.map(ByteSize::get));
         set(&mut options.children_max, self.processes_max.map(Count::get));
+        set(&mut options.threads, self.threads.map(Count::get));
         let quarantine = &mut options.quarantine;
         set(&mut quarantine.memory_bytes_max, self.memory_bytes_max.map(|size| size.get() as u64));
         set(&mut quarantine.cpu_time, self.cpu_ms.map(Count::as_millis));

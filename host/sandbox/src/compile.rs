@@ -9,7 +9,7 @@ use wasmtime::Engine;
 
 use crate::job::{Answer, Compiled, Job, LogLine, Made, Refusal, Snapshot};
 use crate::scan::scan;
-use crate::{machine, snapshot};
+use crate::{contract, machine, snapshot};
 
 /// Serves one job in a process that a [`crate::Sandbox`] has started as its [`crate::CompileOptions::program`].
 pub fn serve_quarantine() -> ExitCode {
@@ -30,8 +30,10 @@ pub(crate) fn answer(job: &[u8]) -> Vec<u8> {
 
 fn compile(job: &Job<'_>, lines: &mut Vec<LogLine>) -> Result<(Made, Vec<u8>), Refusal> {
     let seen = scan(job.component, job.functions_max, job.function_bytes_max)?;
+    contract::check_names(&seen.imports, &seen.exports, job.http)?;
+    let has_init = seen.exports.iter().any(|name| contract::is_init(name));
     let (component, snapshot) =
-        if seen.has_init { snapshot::take(job, lines)? } else { (Cow::Borrowed(job.component), Snapshot::NoInit) };
+        if has_init { snapshot::take(job, lines)? } else { (Cow::Borrowed(job.component), Snapshot::NoInit) };
     let start = Instant::now();
     let invalid = |error: wasmtime::Error| Refusal::invalid(&format!("{error:#}"));
     let engine = Engine::new(&machine::code_config()).map_err(invalid)?;

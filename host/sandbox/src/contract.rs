@@ -7,6 +7,7 @@ use crate::bindings::{
     Export, HandleArgs, HandleResults, InitArgs, InitResults, PostprocessArgs, PostprocessResults, PreprocessArgs,
     PreprocessResults,
 };
+use crate::job::{Names, Refusal};
 use crate::load::LoadError;
 
 /// Interfaces that every plugin may import, with the series of versions that this host speaks.
@@ -61,31 +62,39 @@ pub(crate) struct Shape {
     pub(crate) handle: Option<Export<HandleArgs<'static>, HandleResults>>,
 }
 
-/// The shape of a component that keeps to the contract; `http` says whether it may import what sends requests.
+/// Whether the names of what a component imports and exports keep to the contract; `http` says whether it may import what sends
+/// requests.
 ///
 /// # Errors
-/// All that it imports without a grant, or what is wrong with its exports.
-pub(crate) fn check(engine: &Engine, component: &Component, http: bool) -> Result<Shape, LoadError> {
+/// All that it imports without a grant, or that it exports nothing to call or too much.
+pub(crate) fn check_names(imports: &[&str], exports: &[&str], http: bool) -> Result<(), Refusal> {
+    let has = |interface| exports.iter().any(|name| is_version_of(name, interface, SERIES));
+    let handles = has(HANDLER);
+    let granted = |name: &str| is_granted(name, http) || (handles && is_version_of(name, MODELS, SERIES));
+    let names = Names::of(imports.iter().copied().filter(|name| !granted(name)));
+    if !names.first.is_empty() {
+        return Err(Refusal::Imports { names });
+    }
+    match (has(PREPROCESS) || has(POSTPROCESS), handles) {
+        (false, false) => Err(Refusal::NothingExported { exports: Names::of(exports.iter().copied()) }),
+        (true, true) => Err(Refusal::TwoShapes),
+        _ => Ok(()),
+    }
+}
+
+/// The shape of a component whose names are right.
+///
+/// # Errors
+/// An export of another type than the contract's.
+pub(crate) fn shape(engine: &Engine, component: &Component) -> Result<Shape, LoadError> {
     let ty = component.component_type();
     let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
-    let handles = exports.iter().any(|name| is_version_of(name, HANDLER, SERIES));
-    let granted = |name: &str| is_granted(name, http) || (handles && is_version_of(name, MODELS, SERIES));
-    let refused: Vec<String> = ty.imports(engine).map(|(name, _)| name).filter(|name| !granted(name)).map(Into::into).collect();
-    if !refused.is_empty() {
-        return Err(LoadError::RefusedImports { names: refused });
-    }
-    let shape = Shape {
+    Ok(Shape {
         init: find(component, &exports, INIT, "init")?,
         preprocess: find(component, &exports, PREPROCESS, "preprocess")?,
         postprocess: find(component, &exports, POSTPROCESS, "postprocess")?,
         handle: find(component, &exports, HANDLER, "handle")?,
-    };
-    let sides = shape.preprocess.is_some() || shape.postprocess.is_some();
-    match (sides, shape.handle.is_some()) {
-        (false, false) => Err(LoadError::NothingExported { exports: exports.into_iter().map(Into::into).collect() }),
-        (true, true) => Err(LoadError::TwoShapes),
-        _ => Ok(shape),
-    }
+    })
 }
 
 /// The function that starts an instance, if the component has one of the right type.

@@ -1,5 +1,6 @@
 //! What the host and its quarantine say to each other: a component to compile, and what became of it. Plain data.
 
+use std::fmt::{self, Display, Formatter};
 use std::time::Duration;
 
 use sandmill_domain::{ModelInfo, PluginLimits};
@@ -20,6 +21,8 @@ pub(crate) struct Job<'a> {
     pub(crate) assets: Vec<Asset<'a>>,
     pub(crate) models: Vec<ModelInfo>,
     pub(crate) limits: PluginLimits,
+    /// Whether it may import what sends requests.
+    pub(crate) http: bool,
     pub(crate) stack_bytes_max: usize,
     pub(crate) functions_max: usize,
     pub(crate) function_bytes_max: usize,
@@ -117,12 +120,61 @@ pub enum Refusal {
         /// The host's bound.
         max: u32,
     },
+    /// Imports without a grant.
+    #[error("the component imports what it is not granted: {names}")]
+    Imports {
+        /// All of them.
+        names: Names,
+    },
+    /// Nothing that the host calls.
+    #[error(
+        "the component exports none of `sandmill:plugin/preprocess@0.1.0`, `sandmill:plugin/postprocess@0.1.0` and \
+         `sandmill:plugin/handler@0.1.0`, but {exports}"
+    )]
+    NothingExported {
+        /// What there is.
+        exports: Names,
+    },
+    /// Two ways to answer one request.
+    #[error("the component exports `handler`, which answers whole requests, and `preprocess` or `postprocess` as well")]
+    TwoShapes,
     /// Its `init` gave an error: the plugin's own words.
     #[error("the plugin's init refuses: {0}")]
     Init(String),
     /// Its `init` failed.
     #[error("the plugin's init failed: {0}")]
     InitFailed(String),
+}
+
+/// Names of a component's: the first of so many that nobody would read them all, since it may have a million.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// The first ones, printable.
+    pub first: Vec<String>,
+    /// How many there are besides.
+    pub more: usize,
+}
+
+/// How many names are told, and what of each.
+const NAMES_MAX: usize = 24;
+const NAME_BYTES_MAX: usize = 128;
+
+impl Names {
+    pub(crate) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut names = names.into_iter();
+        let first = names.by_ref().take(NAMES_MAX).map(|name| printable(name, NAME_BYTES_MAX)).collect();
+        Self { first, more: names.count() }
+    }
+}
+
+impl Display for Names {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match (self.first.is_empty(), self.more) {
+            (true, _) => write!(formatter, "nothing at all"),
+            (false, 0) => write!(formatter, "{}", self.first.join(", ")),
+            (false, more) => write!(formatter, "{} and {more} more", self.first.join(", ")),
+        }
+    }
 }
 
 /// Of words that a stranger's names may be in.

@@ -26,6 +26,7 @@ mod options;
 mod outgoing;
 mod plugin;
 mod precompiled;
+mod resting;
 mod reuse;
 mod scan;
 mod seal_key;
@@ -38,7 +39,7 @@ mod wasi;
 
 pub use cache::CacheError;
 pub use compile::serve_quarantine;
-pub use job::{Made, Refusal, Snapshot};
+pub use job::{Made, Names, Refusal, Snapshot};
 pub use load::{LoadError, Loaded};
 pub use machine::{Sandbox, SandboxError};
 pub use options::{CacheOptions, CompileOptions, PluginOptions, SandboxOptions};

@@ -19,15 +19,14 @@ use crate::machine::{MEMORIES_MAX, Sandbox, TABLES_MAX};
 use crate::options::PluginOptions;
 use crate::outgoing::Outgoing;
 use crate::plugin::{Inner, WasmPlugin};
+use crate::precompiled::{self, Code};
+use crate::resting::Resting;
 use crate::reuse::Idle;
 use crate::state::{Facts, State};
-use crate::{contract, lines, precompiled, wasi};
+use crate::{contract, lines, wasi};
 
 /// A page of linear memory.
 const PAGE_BYTES: u64 = 64 << 10;
-/// Names that a message lists, and what it shows of each.
-const NAMES_MAX: usize = 24;
-const NAME_BYTES_MAX: usize = 128;
 
 type Source = Box<dyn Error + Send + Sync>;
 
@@ -63,25 +62,6 @@ pub enum LoadError {
         /// What is wrong.
         source: Source,
     },
-    /// Imports without a grant.
-    #[error("the component imports what it is not granted: {}", some(names))]
-    RefusedImports {
-        /// All of them, in full.
-        names: Vec<String>,
-    },
-    /// Nothing that the host calls.
-    #[error(
-        "the component exports none of `sandmill:plugin/preprocess@0.1.0`, `sandmill:plugin/postprocess@0.1.0` and \
-         `sandmill:plugin/handler@0.1.0`, but {}",
-        list(exports)
-    )]
-    NothingExported {
-        /// What there is.
-        exports: Vec<String>,
-    },
-    /// Two ways to answer one request.
-    #[error("the component exports `handler`, which answers whole requests, and `preprocess` or `postprocess` as well")]
-    TwoShapes,
     /// An export by the right name of another type.
     #[error("the component's export `{interface}` is not as the contract says")]
     WrongType {
@@ -137,17 +117,6 @@ fn beyond(limits: &[(&'static str, usize, usize)]) -> String {
     limits.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-fn list(exports: &[String]) -> String {
-    if exports.is_empty() { "nothing at all".into() } else { some(exports) }
-}
-
-/// The names, or the first of so many that nobody would read them: a component may have a million.
-fn some(names: &[String]) -> String {
-    let shown: Vec<&str> = names.iter().take(NAMES_MAX).map(|name| &name[..name.floor_char_boundary(NAME_BYTES_MAX)]).collect();
-    let more = if names.len() > NAMES_MAX { format!(" and {} more", names.len() - NAMES_MAX) } else { String::new() };
-    shown.join(", ") + &more
-}
-
 /// How a plugin came to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
@@ -170,15 +139,17 @@ impl Sandbox {
         let start = Instant::now();
         self.check_options(&options)?;
         check_kind(bytes, self.options.compiling.component_bytes_max)?;
-        let (component, made, cached) = self.compiled(bytes, &options)?;
-        check_resources(&component, &options.limits)?;
-        let shape = contract::check(&self.engine, &component, !options.grants.http.is_empty())?;
-        let pre = self.link(&component, &options)?;
+        let (code, made, cached) = self.compiled(bytes, &options)?;
+        let component = code.component();
+        check_resources(component, &options.limits)?;
+        let shape = contract::shape(&self.engine, component)?;
+        let pre = self.link(component, &options)?;
         let inits = matches!(made.snapshot, Snapshot::Impossible(_)) && shape.init.is_some();
         let policy = options.instances;
         let facts = Arc::new(facts(options, inits, shape.handle.is_some(), &self.options.grants).map_err(LoadError::Assets)?);
         Ok(WasmPlugin(Arc::new(Inner {
             pre,
+            code: Resting::new(code, self.options.code_idle),
             shape,
             facts,
             ticker: Arc::clone(&self.ticker),
@@ -200,30 +171,30 @@ impl Sandbox {
         if names.is_empty() { Ok(()) } else { Err(LoadError::Grants { names }) }
     }
 
-    /// The component, what is known of its code, and whether that was there already.
-    fn compiled(&self, bytes: &[u8], options: &PluginOptions) -> Result<(Component, Made, bool), LoadError> {
+    /// The code, what is known of it, and whether that was there already.
+    fn compiled(&self, bytes: &[u8], options: &PluginOptions) -> Result<(Code, Made, bool), LoadError> {
         let job = postcard::to_stdvec(&self.job(bytes, options)).map_err(|error| answer(error.into()))?;
         let Some(cache) = &self.cache else {
             let compiled = self.compile(&job, &options.name)?;
-            let component = precompiled::load(&self.engine, &compiled.code).map_err(|error| answer(error.into()))?;
-            return Ok((component, compiled.made, false));
+            let code = precompiled::load(&self.engine, &compiled.code).map_err(|error| answer(error.into()))?;
+            return Ok((code, compiled.made, false));
         };
         let key = Key::new(&job, precompiled::settings(&self.engine));
-        if let Some((component, made)) = self.restore(cache, &key) {
-            return Ok((component, made, true));
+        if let Some((code, made)) = self.restore(cache, &key) {
+            return Ok((code, made, true));
         }
         let compiled = self.compile(&job, &options.name)?;
         let note = postcard::to_stdvec(&compiled.made).map_err(|error| answer(error.into()))?;
         cache.write(&key, &compiled.code, &note);
         // Mapped from the file, if it could be kept, it takes less memory.
-        if let Some((component, made)) = self.restore(cache, &key) {
-            return Ok((component, made, false));
+        if let Some((code, made)) = self.restore(cache, &key) {
+            return Ok((code, made, false));
         }
-        let component = precompiled::load(&self.engine, &compiled.code).map_err(|error| answer(error.into()))?;
-        Ok((component, compiled.made, false))
+        let code = precompiled::load(&self.engine, &compiled.code).map_err(|error| answer(error.into()))?;
+        Ok((code, compiled.made, false))
     }
 
-    fn restore(&self, cache: &Cache, key: &Key) -> Option<(Component, Made)> {
+    fn restore(&self, cache: &Cache, key: &Key) -> Option<(Code, Made)> {
         let trusted = cache.read(key)?;
         let made = postcard::from_bytes(trusted.note());
         let restored = made.map_err(wasmtime::Error::new).and_then(|made| Ok((precompiled::map(&self.engine, &trusted)?, made)));
@@ -254,6 +225,7 @@ impl Sandbox {
             assets: options.assets.iter().map(|asset| job::Asset { name: &asset.name, data: &asset.data }).collect(),
             models: options.models.iter().map(|model| ModelInfo::clone(model.info())).collect(),
             limits: options.limits,
+            http: !options.grants.http.is_empty(),
             stack_bytes_max: self.options.stack_bytes_max,
             functions_max: compiling.functions_max,
             function_bytes_max: compiling.function_bytes_max,

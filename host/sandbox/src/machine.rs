@@ -36,6 +36,9 @@ const IDLE_BYTES_MAX: usize = 1 << 30;
 /// An image of memory up to this size is mapped rather than copied for each instance, however sparse it is.
 const IMAGE_BYTES: u64 = 256 << 20;
 
+/// What the library that cranelift shares its work out with reads how many threads it may make from.
+const COMPILE_THREADS: &str = "RAYON_NUM_THREADS";
+
 /// Room on a guest's stack for the host's own functions beneath it.
 pub(crate) const HOST_STACK_BYTES: usize = 1 << 20;
 
@@ -105,12 +108,14 @@ impl Sandbox {
         let ticking = engine.clone();
         let ticker = Ticker::start(options.tick, move || ticking.increment_epoch()).map_err(SandboxError::Thread)?;
         let compiling = &options.compiling;
+        let mut program = compiling.program.clone();
+        program.env.push((COMPILE_THREADS.into(), compiling.threads.to_string().into()));
         Ok(Self {
             engine,
             linker,
             cache,
             ticker: Arc::new(ticker),
-            quarantine: Quarantine::new(compiling.program.clone(), compiling.quarantine, compiling.children_max),
+            quarantine: Quarantine::new(program, compiling.quarantine, compiling.children_max),
             places: Arc::new(Semaphore::new(options.instances_max as usize)),
             idle_room: Room::new(idle_max(options.instances_max) as usize, IDLE_BYTES_MAX),
             options,

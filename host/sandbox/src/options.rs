@@ -1,7 +1,9 @@
 //! What the sandbox is told: the host's bounds once, and each plugin's own. Every bound has a default or is asked for.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use sandmill_domain::ports::Model;
@@ -25,6 +27,9 @@ pub struct SandboxOptions {
     /// A thread wakes up so often while any instance is alive, for a few µs: at 1 ms, half a percent of a core. It sleeps
     /// when there has been none for a thousand ticks.
     pub tick: Duration,
+    /// The memory of a plugin's compiled code is given back when nobody has called it for so long; its next call costs some
+    /// 100 µs more.
+    pub code_idle: Duration,
     /// Where compiled components are kept; none for not at all.
     pub cache: Option<CacheOptions>,
     /// The bounds of compiling one.
@@ -58,6 +63,8 @@ pub struct CompileOptions {
     pub quarantine: QuarantineLimits,
     /// Children at once.
     pub children_max: usize,
+    /// Threads of a child that compile; half of the processors by default, so that requests have the others.
+    pub threads: usize,
 }
 
 impl Default for SandboxOptions {
@@ -68,6 +75,7 @@ impl Default for SandboxOptions {
             grants: GrantsMax::default(),
             stack_bytes_max: 512 << 10,
             tick: Duration::from_millis(1),
+            code_idle: Duration::from_secs(10),
             cache: None,
             compiling: CompileOptions::default(),
         }
@@ -83,6 +91,7 @@ impl Default for CompileOptions {
             program: Program::this(["quarantine"]),
             quarantine: QuarantineLimits::default(),
             children_max: 1,
+            threads: thread::available_parallelism().map_or(1, NonZeroUsize::get).div_ceil(2),
         }
     }
 }

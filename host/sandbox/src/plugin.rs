@@ -16,6 +16,7 @@ use crate::fault::{self, Halt};
 use crate::instance::{Live, Running};
 use crate::lines::printable;
 use crate::load::Loaded;
+use crate::resting::Resting;
 use crate::reuse::{Idle, Wear, random_share};
 use crate::snapshot::call_init;
 use crate::state::{Facts, State};
@@ -37,6 +38,7 @@ pub struct WasmPlugin(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) pre: InstancePre<State>,
+    pub(crate) code: Arc<Resting>,
     pub(crate) shape: Shape,
     pub(crate) facts: Arc<Facts>,
     pub(crate) ticker: Arc<Ticker>,
@@ -91,6 +93,7 @@ async fn open(inner: &Arc<Inner>, deadline: Deadline) -> Result<Running, Fault> 
     }
     let place = Arc::clone(&inner.places).try_acquire_owned();
     let place = place.map_err(|_none| Fault::new(Code::Overloaded, "no plugin instance is free"))?;
+    inner.code.touch();
     let mut live = match inner.again(deadline, now) {
         Some(live) => live,
         None => {

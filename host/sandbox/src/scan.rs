@@ -1,9 +1,8 @@
-//! Looks at a component before anything is compiled: how many functions, tables and memories, how large, and whether it has an `init`. Trusts nothing
-//! that it reads, and runs nothing.
+//! Looks at a component before anything is compiled: how many functions, tables and memories, how large, and what it imports and
+//! exports. Trusts nothing that it reads, and runs nothing.
 
 use wasmparser::{Encoding, Parser, Payload};
 
-use crate::contract;
 use crate::job::Refusal;
 use crate::machine::{MEMORIES_MAX, TABLES_MAX};
 
@@ -13,18 +12,21 @@ const NESTING_MAX: usize = 16;
 
 /// What was seen.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct Seen<'a> {
     pub(crate) functions: usize,
     tables: u64,
     memories: u64,
-    pub(crate) has_init: bool,
+    /// The component's own, not of those within it.
+    pub(crate) imports: Vec<&'a str>,
+    /// Likewise.
+    pub(crate) exports: Vec<&'a str>,
 }
 
 /// Looks through the component and all that is nested in it.
 ///
 /// # Errors
 /// What cannot be read, or the first bound that is passed.
-pub(crate) fn scan(bytes: &[u8], functions_max: usize, function_bytes_max: usize) -> Result<Seen, Refusal> {
+pub(crate) fn scan(bytes: &[u8], functions_max: usize, function_bytes_max: usize) -> Result<Seen<'_>, Refusal> {
     let invalid = |error: wasmparser::BinaryReaderError| Refusal::invalid(&error.to_string());
     let mut seen = Seen::default();
     let mut depth = 0_usize;
@@ -49,9 +51,14 @@ pub(crate) fn scan(bytes: &[u8], functions_max: usize, function_bytes_max: usize
             }
             Payload::TableSection(tables) => seen.tables += u64::from(tables.count()),
             Payload::MemorySection(memories) => seen.memories += u64::from(memories.count()),
+            Payload::ComponentImportSection(imports) if depth == 1 => {
+                for import in imports {
+                    seen.imports.push(import.map_err(invalid)?.name.name);
+                }
+            }
             Payload::ComponentExportSection(exports) if depth == 1 => {
                 for export in exports {
-                    seen.has_init |= contract::is_init(export.map_err(invalid)?.name.name);
+                    seen.exports.push(export.map_err(invalid)?.name.name);
                 }
             }
             _ => {}
@@ -92,9 +99,9 @@ mod tests {
     fn tables_and_memories_of_all_modules_count_together() {
         let many = |what: &str, count: usize| {
             let modules = format!("(core module {what})").repeat(count);
-            scan(&wat::parse_str(format!("(component {modules})")).unwrap(), 1, 1)
+            scan(&wat::parse_str(format!("(component {modules})")).unwrap(), 1, 1).map(drop)
         };
-        assert!(many("(table 1 funcref)", TABLES_MAX as usize).is_ok());
+        assert_eq!(many("(table 1 funcref)", TABLES_MAX as usize), Ok(()));
         assert_eq!(many("(table 1 funcref)", 9), Err(Refusal::Tables { count: 9, max: 8 }));
         assert!(many("(memory 1)", MEMORIES_MAX as usize).is_ok());
         assert_eq!(many("(memory 1)", 3), Err(Refusal::Memories { count: 3, max: 2 }));

@@ -10,6 +10,7 @@ mod limits;
 mod message;
 mod quarantine;
 mod turns;
+mod urgency;
 
 pub use child::serve;
 pub use limits::QuarantineLimits;

@@ -11,15 +11,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, setpriority_process};
+use rustix::process::Signal;
 use thiserror::Error;
 
 use crate::limits::QuarantineLimits;
 use crate::message;
 use crate::turns::Turns;
+use crate::urgency;
 
-/// Requests go first: to the kernel, nine parts of ten are theirs. At 19 a busy host would hardly compile at all.
-const NICENESS: i32 = 10;
 /// What is kept of a child's last words.
 const WORDS_BYTES_MAX: u64 = 4 << 10;
 /// How often it is looked whether a child that has closed its socket has ended: it does so at once, or never.
@@ -113,7 +112,7 @@ impl Quarantine {
     }
 
     fn run_apart(&self, job: &[u8]) -> Result<Vec<u8>, Death> {
-        setpriority_process(None, NICENESS).map_err(|error| Death::Start(error.into()))?;
+        urgency::lower().map_err(Death::Start)?;
         let mut running = Running::start(&self.program, self.limits).map_err(Death::Start)?;
         match running.exchange(job) {
             Ok(Some(answer)) => Ok(answer),

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sandmill_domain::PluginLimits;
 use sandmill_sandbox::{CacheError, CacheOptions, LoadError, Refusal, Sandbox, SandboxError, SandboxOptions};
@@ -47,10 +47,10 @@ fn every_ungranted_import_is_named() {
     let text: String =
         imports.iter().map(|(interface, function, ty)| format!(r#"(import "{interface}" "{function}" (func {ty}))"#)).collect();
     let refusal = Harness::start().refusal(&component("ungranted", &(text + &pass_through())));
-    let LoadError::RefusedImports { mut names } = refusal else { panic!("{refusal}") };
-    names.sort();
+    let LoadError::Refused(Refusal::Imports { mut names }) = refusal else { panic!("{refusal}") };
+    names.first.sort();
     assert_eq!(
-        names,
+        names.first,
         [
             "acme:store/blobs@1.0.0",
             "bare",
@@ -89,7 +89,7 @@ fn exports_must_be_the_contracts() {
 fn a_component_is_of_one_shape() {
     let handler = r#"(func (export "sandmill:plugin/handler@0.1.0#handle") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) unreachable)"#;
     let both = component("two-shapes", &format!("{handler} {}", preprocess("unreachable")));
-    assert!(matches!(Harness::start().refusal(&both), LoadError::TwoShapes));
+    assert!(matches!(Harness::start().refusal(&both), LoadError::Refused(Refusal::TwoShapes)));
 }
 
 #[test]
@@ -230,4 +230,40 @@ async fn what_a_killed_process_has_left_is_in_nobodys_way() {
     assert!(!harness.load(&component).loaded().cached);
     assert!(harness.load(&component).loaded().cached);
     assert_works(&harness, &component).await;
+}
+
+/// Kilobytes that are resident of the compiled code in the folder: of its mappings that cannot be written to.
+fn resident(folder: &Path) -> usize {
+    let mappings = fs::read_to_string("/proc/self/smaps").expect("Linux tells");
+    let folder = folder.to_str().expect("it was made of plain letters");
+    let mut ours = false;
+    let mut sum = 0;
+    for line in mappings.lines() {
+        match line.strip_prefix("Rss:") {
+            Some(rest) if ours => sum += rest.trim().trim_end_matches(" kB").parse::<usize>().expect("kilobytes"),
+            _ if line.contains('-') => ours = line.contains(folder) && !line.contains("rw-p"),
+            _ => {}
+        }
+    }
+    sum
+}
+
+#[tokio::test]
+async fn code_that_nobody_calls_gives_its_memory_back_and_runs_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let harness = Harness::start_with(|options| {
+        options.cache = Some(cache(folder.path(), "cache"));
+        options.code_idle = Duration::from_millis(50);
+    });
+    let plugin = harness.load(&useful());
+    for _ in 0..3 {
+        assert_eq!(resident(folder.path()), 0);
+        assert!(call(&plugin, b"body", soon()).await.is_ok());
+        assert!(resident(folder.path()) > 0, "no mapping was found");
+        let start = Instant::now();
+        while resident(folder.path()) > 0 {
+            assert!(start.elapsed() < Duration::from_secs(30), "it is never given back");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
 }

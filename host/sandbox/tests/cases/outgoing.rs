@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use sandmill_domain::{Code, Deadline, InstanceBudget, InstancePolicy, Origin};
-use sandmill_sandbox::{LoadError, PluginOptions, Snapshot, WasmPlugin};
+use sandmill_sandbox::{LoadError, PluginOptions, Refusal, Snapshot, WasmPlugin};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -136,8 +136,8 @@ async fn a_listed_address_answers() {
 fn what_is_not_granted_is_refused_at_load() {
     let harness = Harness::start_with(|options| options.grants.http = origins(&["a.example:80"]));
     match harness.refusal(&GUEST) {
-        LoadError::RefusedImports { names } => {
-            assert_eq!(names, ["wasi:http/types@0.2.12", "wasi:http/outgoing-handler@0.2.12"]);
+        LoadError::Refused(Refusal::Imports { names }) => {
+            assert_eq!(names.first, ["wasi:http/types@0.2.12", "wasi:http/outgoing-handler@0.2.12"]);
         }
         other => panic!("{other:?}"),
     }

@@ -1,0 +1,58 @@
+//! How urgent a child is to the kernel: less than any thread of the host's.
+#![allow(unsafe_code, reason = "no crate wraps sched_setattr: see the one call of it")]
+
+use std::{io, mem};
+
+use rustix::process::{getpriority_process, setpriority_process};
+
+/// Nine parts of ten of a busy processor are the requests'. At 19 a busy host would hardly compile at all.
+const NICENESS: i32 = 10;
+/// Of `sched_attr` up to its period.
+const ATTR_BYTES: u32 = 48;
+/// Longer than the kernel's default, 2.8 ms: a thread that wakes up takes the processor at once from one that asked for a longer
+/// slice than its own, and else waits until that slice is over (EEVDF's PREEMPT_SHORT, Linux 6.12; before it, nobody can ask).
+/// Not much longer, since one that has had more than its share has to wait all the same: at 100 ms some calls did.
+const SLICE_NS: u64 = 3_000_000;
+
+/// Makes this thread less urgent, and what it starts.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn lower() -> io::Result<()> {
+    let niceness = getpriority_process(None)?.max(NICENESS);
+    setpriority_process(None, niceness)?;
+    // SAFETY: a structure of plain numbers, for which zero is the kernel's own default.
+    let zeros: libc::sched_attr = unsafe { mem::zeroed() };
+    // Its size is the one that the first kernel with this call knew, and all later ones take.
+    let asked = libc::sched_attr { size: ATTR_BYTES, sched_nice: niceness, sched_runtime: SLICE_NS, ..zeros };
+    // SAFETY: the kernel reads as many bytes of `asked` as that says it has, and writes none. A kernel or container that refuses
+    // leaves all as it was, which only costs requests some milliseconds.
+    let _refused = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const asked, 0) };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Of this thread alone, as Linux has it.
+    fn niceness() -> i32 {
+        getpriority_process(None).unwrap()
+    }
+
+    #[test]
+    fn a_thread_becomes_less_urgent_and_never_more() {
+        let lowered = thread::spawn(|| {
+            lower().unwrap();
+            let once = niceness();
+            setpriority_process(None, 15).unwrap();
+            lower().unwrap();
+            (once, niceness())
+        });
+        let before = niceness();
+        assert_eq!(lowered.join().unwrap(), (before.max(NICENESS), 15));
+        assert_eq!(niceness(), before, "it was another thread's");
+    }
+}
