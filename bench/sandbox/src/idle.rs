@@ -36,7 +36,7 @@ pub(crate) fn measure(options: &Options) -> Result<()> {
 }
 
 /// The same plugin, but other bytes: another custom section at its end.
-fn distinct(component: &[u8], number: usize) -> Vec<u8> {
+pub(crate) fn distinct(component: &[u8], number: usize) -> Vec<u8> {
     let mark = u32::try_from(number).unwrap_or(u32::MAX).to_le_bytes();
     [component, &[0, 6, 1, b'n'], &mark].concat()
 }
