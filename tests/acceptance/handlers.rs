@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::json;
 
-use crate::harness::{Server, Workshop, example, root, run};
+use crate::harness::{Server, Workshop, example, root, run, wait_until};
 
 /// The component that `sandmill build` makes of `tests/guests/cascade`.
 static CASCADE: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -33,7 +33,7 @@ fn a_handler_runs_models_alone_and_side_by_side() {
 
     assert_eq!(server.get("/v2/models/cascade").status, 404, "a handler is no Open Inference Protocol model");
     let count = |name: &str| server.metric(&format!("{name}{{function=\"cascade\",tenant=\"default\"}}"));
-    assert_eq!(count("sandmill_plugin_inferences_total"), Some(3.0));
+    wait_until("the request is counted", || count("sandmill_plugin_inferences_total") == Some(3.0));
     assert_eq!(count("sandmill_inference_duration_seconds_count"), Some(1.0), "one request, its runs added up");
     for histogram in [
         "handle_duration_seconds",

@@ -1,6 +1,7 @@
 //! The acceptance tests: the real binary, real models, real plugins, real sockets. Each module is one promise.
 
 mod bad_input;
+mod breaker;
 mod clients;
 mod command_line;
 mod drain;

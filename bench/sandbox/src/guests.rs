@@ -91,7 +91,7 @@ impl Model for Echo {
                 tokio::time::sleep(self.takes).await;
             }
             let small = Tensor { name: "y".into(), dtype: Dtype::Uint8, shape: vec![4], data: Bytes::from_static(b"echo") };
-            Ok(Inference { outputs: vec![small], queued: Duration::ZERO, ran: self.takes })
+            Ok(Inference { outputs: vec![small], queued: Duration::ZERO, ran: self.takes, batch: None })
         })
     }
 }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use sandmill_catalog::FunctionSpec;
-use sandmill_engine::LoadTimes;
+use sandmill_engine::{LoadTimes, Profile};
 use sandmill_sandbox::{Loaded, Snapshot};
 
 use crate::cli::CheckOptions;
 use crate::config::Config;
-use crate::deploy::Deployed;
+use crate::deploy::{Deployed, Measured};
 use crate::report::say;
 use crate::serve::{read_functions, start_deployer};
 
@@ -33,9 +33,10 @@ fn describe(spec: &FunctionSpec, deployed: &Deployed) -> String {
     let mut line = |args: std::fmt::Arguments<'_>| {
         let _infallible = write!(text, "\n  {args}");
     };
-    for (model, (name, times)) in deployed.models.iter().zip(&deployed.times) {
+    for (model, Measured { name, times, profile }) in deployed.models.iter().zip(&deployed.measured) {
         let LoadTimes { load, warm_up, run } = times;
         line(format_args!("{name}: loaded in {load:.1?}, warm in {warm_up:.1?}, then {run:.1?} a run"));
+        describe_profile(profile).iter().for_each(|text| line(format_args!("  {text}")));
         let signature = &model.info().signature;
         signature.inputs.iter().for_each(|spec| line(format_args!("  takes {spec}")));
         signature.outputs.iter().for_each(|spec| line(format_args!("  gives {spec}")));
@@ -62,6 +63,20 @@ fn describe(spec: &FunctionSpec, deployed: &Deployed) -> String {
         None => line(format_args!("sample: none; with a [sample] the whole path is checked before it serves")),
     }
     text
+}
+
+/// What runs take, and how requests share them.
+fn describe_profile(profile: &Profile) -> [String; 3] {
+    let times: Vec<String> = profile.sizes.iter().map(|size| format!("{:.1?} for {}", size.time, size.rows)).collect();
+    let batches = match &profile.batches {
+        Ok(rows) => format!("batches: up to {rows} rows of several requests together"),
+        Err(why) => format!("batches: none; {why}"),
+    };
+    let place = match &profile.inline {
+        Ok(bytes) => format!("runs: on the thread that has the request, up to {bytes} bytes of inputs"),
+        Err(why) => format!("runs: on threads of the model's own; {why}"),
+    };
+    [format!("rows: {}", times.join(", ")), batches, place]
 }
 
 /// How long a plugin took, and whether its requests start as quickly as they can.

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use sandmill_catalog::{ByteSize, Count, FileLimits, ReadError, read_document};
@@ -103,6 +104,9 @@ pub(crate) struct Engine {
     load_timeout_ms: Option<Millis>,
     warm_up_timeout_ms: Option<Millis>,
     warm_up_runs: Option<Count<1, 1000>>,
+    inline_max_us: Option<Count<0, 1_000_000>>,
+    profile_ms: Option<Millis>,
+    batch_rows_max: Option<Count<1, 1024>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -180,6 +184,9 @@ impl Config {
         set(&mut options.load_timeout, table.load_timeout_ms.map(Count::as_millis));
         set(&mut options.warm_up_timeout, table.warm_up_timeout_ms.map(Count::as_millis));
         set(&mut options.warm_up_runs, table.warm_up_runs.map(Count::get));
+        set(&mut options.inline_max, table.inline_max_us.map(|time| Duration::from_micros(time.get() as u64)));
+        set(&mut options.profile_time, table.profile_ms.map(Count::as_millis));
+        set(&mut options.batch_rows_max, table.batch_rows_max.map(Count::get));
         options
     }
 

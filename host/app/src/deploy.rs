@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use sandmill_catalog::{FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
 use sandmill_domain::ports::{Model, Plugin};
 use sandmill_domain::{FunctionLimits, ReleaseNumber, TenantId};
-use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel};
+use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel, Profile};
 use sandmill_pipeline::{Account, Plugins, Release, ReleaseParts};
 use sandmill_sandbox::{Loaded as PluginLoaded, PluginOptions, Sandbox, WasmPlugin};
 use tokio::runtime::Handle;
@@ -39,12 +39,19 @@ pub(crate) struct Deployed {
     pub(crate) release: Arc<Release>,
     /// All of them, a handler's too.
     pub(crate) models: Vec<Arc<dyn Model>>,
-    /// By the models' names, in the same order.
-    pub(crate) times: Vec<(String, LoadTimes)>,
+    /// What was measured of each, in the same order.
+    pub(crate) measured: Vec<Measured>,
     /// By the plugins' files.
     pub(crate) loads: Vec<(PathBuf, PluginLoaded)>,
     /// How the sample was answered, if there is one.
     pub(crate) sample: Option<SampleAnswer>,
+}
+
+/// What was measured of a model.
+pub(crate) struct Measured {
+    pub(crate) name: String,
+    pub(crate) times: LoadTimes,
+    pub(crate) profile: Profile,
 }
 
 /// How a function answered its sample request.
@@ -63,8 +70,8 @@ impl Deployer {
     fn make(&self, spec: &FunctionSpec) -> Result<Deployed> {
         self.check_limits(&spec.limits)?;
         let models = spec.models.iter().map(|model| self.load_model(model)).collect::<Result<Vec<_>>>()?;
-        let times = models.iter().map(|model| (model.info().name.clone(), model.load_times())).collect();
-        let models: Vec<Arc<dyn Model>> = models.into_iter().map(|model| Arc::new(model) as Arc<dyn Model>).collect();
+        let loaded: Vec<Arc<OnnxModel>> = models.into_iter().map(Arc::new).collect();
+        let models: Vec<Arc<dyn Model>> = loaded.iter().map(|model| Arc::clone(model) as Arc<dyn Model>).collect();
         let Loaded { plugins, loads } = self.load_plugins(spec, &models)?;
         let model = models.first().filter(|_| plugins.handler.is_none()).cloned();
         if model.is_none() && plugins.pre.is_none() && plugins.handler.is_none() {
@@ -81,7 +88,9 @@ impl Deployer {
             plugins,
         }));
         let sample = spec.sample.as_ref().map(|sample| self.rehearse(&release, sample)).transpose()?;
-        Ok(Deployed { release, models, times, loads, sample })
+        // Of the shapes that the sample has brought.
+        let measured = loaded.iter().map(|model| measured(model)).collect();
+        Ok(Deployed { release, models, measured, loads, sample })
     }
 
     /// A body that could never be held would be refused for ever, as if it were for now.
@@ -110,6 +119,7 @@ impl Deployer {
         let options = ModelOptions {
             threads: model.threads.unwrap_or(defaults.threads),
             queue_max: model.queue_max,
+            batching: model.batching,
             batch_max: model.batch_max,
             axis_max: model.axis_max,
             axes: model.axes.clone(),
@@ -180,6 +190,10 @@ impl Deployer {
         }
         Ok(SampleAnswer { status: reply.status.as_u16(), bytes: reply.body.len(), took: start.elapsed() })
     }
+}
+
+fn measured(model: &OnnxModel) -> Measured {
+    Measured { name: model.info().name.clone(), times: model.load_times(), profile: model.measure().clone() }
 }
 
 fn require(exported: bool, file: Option<&FileContent>, side: &str) -> Result<()> {

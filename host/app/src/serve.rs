@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::cli::ServeOptions;
 use crate::config::Config;
-use crate::deploy::{Deployed, Deployer};
+use crate::deploy::{Deployed, Deployer, Measured};
 use crate::process::take_descriptors;
 use crate::report::say;
 
@@ -131,16 +131,24 @@ fn load(deployer: &Deployer, specs: Vec<FunctionSpec>, telemetry: &Telemetry) ->
 fn note(spec: &FunctionSpec, deployed: &Deployed, telemetry: &Telemetry) {
     let tenant = TenantId::local();
     // Of a function's models together: one that waits, waits for all.
-    let model_load: Duration = deployed.times.iter().map(|(_, times)| times.load).sum();
-    let warm_up: Duration = deployed.times.iter().map(|(_, times)| times.warm_up).sum();
-    if !deployed.times.is_empty() {
+    let model_load: Duration = deployed.measured.iter().map(|model| model.times.load).sum();
+    let warm_up: Duration = deployed.measured.iter().map(|model| model.times.warm_up).sum();
+    if !deployed.measured.is_empty() {
         telemetry.loaded(&tenant, &spec.name, model_load, warm_up);
     }
     if let Some(load) = sum(&deployed.loads) {
         telemetry.plugin_loaded(&tenant, &spec.name, &load);
     }
+    if deployed.release.model().is_some() {
+        let metrics = telemetry.breaker(&tenant, &spec.name);
+        deployed.release.watch_breaker(move |to| metrics.moved(to));
+    }
     let plugin_load: Duration = deployed.loads.iter().map(|(_, load)| load.time).sum();
     let compiled = deployed.loads.iter().filter(|(_, load)| !load.cached).count();
+    for Measured { name, profile, .. } in &deployed.measured {
+        let (batches, inline) = (&profile.batches, &profile.inline);
+        tracing::info!(function = %spec.name, model = name, sizes = ?profile.sizes, ?batches, ?inline, "measured");
+    }
     tracing::info!(function = %spec.name, ?model_load, ?plugin_load, compiled, "loaded");
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::Method;
-use sandmill_domain::{Asset, FunctionLimits, FunctionName, Grants, InstancePolicy, Request, Setting};
+use sandmill_domain::{Asset, Batching, FunctionLimits, FunctionName, Grants, InstancePolicy, Request, Setting};
 
 use crate::Digest;
 
@@ -54,6 +54,8 @@ pub struct ModelSpec {
     pub threads: Option<usize>,
     /// Requests that may wait for it.
     pub queue_max: usize,
+    /// Whether requests share runs.
+    pub batching: Batching,
 }
 
 /// The components around the models.

@@ -6,8 +6,9 @@ mod limits;
 mod sample;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use sandmill_domain::{FunctionName, NameError};
+use sandmill_domain::{Batching, FunctionName, NameError};
 use serde::Deserialize;
 
 use crate::digest::Digest;
@@ -16,7 +17,7 @@ use crate::quantity::Count;
 
 pub(crate) use bundle::{AssetPaths, ConfigValue, FilePath};
 pub(crate) use grants::GrantsTable;
-pub(crate) use limits::{InstancesTable, LimitsTable};
+pub(crate) use limits::{BreakerTable, InstancesTable, LimitsTable};
 pub(crate) use sample::{Methods, SampleTable};
 
 /// The largest bound of an axis: sizes beyond it overflow somewhere in the runtime's kernels.
@@ -44,6 +45,8 @@ pub(crate) struct Manifest {
     #[serde(default)]
     pub(crate) limits: LimitsTable,
     #[serde(default)]
+    pub(crate) breaker: BreakerTable,
+    #[serde(default)]
     pub(crate) instances: InstancesTable,
     #[serde(default)]
     pub(crate) grants: GrantsTable,
@@ -67,6 +70,20 @@ pub(crate) struct ModelTable {
     axes: BTreeMap<String, AxisBound>,
     pub(crate) threads: Option<Count<1, 256>>,
     queue_max: Option<Count<1, 65_536>>,
+    #[serde(default)]
+    batching: BatchingWord,
+    batch_rows: Option<Count<1, 1024>>,
+    batch_delay_us: Option<Count<0, 1_000_000>>,
+}
+
+/// `batching`
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum BatchingWord {
+    #[default]
+    Auto,
+    Off,
+    Fixed,
 }
 
 /// `[plugin]`, `[preprocess]`, `[postprocess]`
@@ -93,6 +110,27 @@ impl ModelTable {
     pub(crate) fn queue_max(&self) -> usize {
         self.queue_max.map_or(128, Count::get)
     }
+
+    pub(crate) fn batching(&self) -> Batching {
+        match self.batching {
+            BatchingWord::Auto => Batching::Auto,
+            BatchingWord::Off => Batching::Off,
+            BatchingWord::Fixed => Batching::Fixed {
+                rows: self.batch_rows.map_or(32, Count::get),
+                delay: Duration::from_micros(self.batch_delay_us.map_or(0, |delay| delay.get() as u64)),
+            },
+        }
+    }
+
+    /// Keys that say how batches are made, where none are made so.
+    fn check(&self, document: &Document<'_>, key: &[&str]) -> Vec<Problem> {
+        if self.batching == BatchingWord::Fixed {
+            return Vec::new();
+        }
+        let written = |name: &&str| document.contains(&[key, &[*name]].concat());
+        let names = ["batch_rows", "batch_delay_us"].into_iter().filter(written);
+        names.map(|name| document.problem(&[key, &[name]].concat(), "it takes `batching = \"fixed\"`")).collect()
+    }
 }
 
 fn axis_bound(bound: AxisBound) -> i64 {
@@ -104,6 +142,9 @@ impl Manifest {
     /// written, be it right or wrong in itself.
     pub(crate) fn check(&self, document: &Document<'_>) -> Vec<Problem> {
         let mut problems = check_models(document);
+        problems.extend(self.model.iter().flat_map(|model| model.check(document, &["model"])));
+        let models = self.models.iter().flat_map(|models| &models.0);
+        problems.extend(models.flat_map(|(name, model)| model.check(document, &["models", &name.0])));
         problems.extend(self.instances.check(document));
         if self.grants.asset_files && (!document.contains(&["assets"]) || document.is_empty(&["assets"])) {
             problems.push(document.problem(&["grants", "asset_files"], "there are no `assets` to give"));

@@ -40,7 +40,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn read(&mut self, path: &Path, manifest: Manifest) -> Option<FunctionSpec> {
-        let limits = manifest.limits.limits(&self.limits.plugin);
+        let limits = manifest.limits.limits(&self.limits.plugin, &manifest.breaker);
         // All are read before the first that failed ends it: each has problems of its own to tell.
         let models = self.models(&manifest);
         let methods = manifest.methods.0;
@@ -103,6 +103,7 @@ impl<'a> Reader<'a> {
             axes: table.axes(),
             threads: table.threads.map(crate::Count::get),
             queue_max: table.queue_max(),
+            batching: table.batching(),
         })
     }
 

@@ -67,6 +67,16 @@ impl Dtype {
         }
     }
 
+    /// Whether its values are whole numbers, BOOL among them.
+    pub const fn is_whole(self) -> bool {
+        !matches!(self, Self::Fp16 | Self::Bf16 | Self::Fp32 | Self::Fp64 | Self::Bytes)
+    }
+
+    /// Whether its values can be negative.
+    pub const fn is_signed(self) -> bool {
+        !matches!(self, Self::Bool | Self::Uint8 | Self::Uint16 | Self::Uint32 | Self::Uint64 | Self::Bytes)
+    }
+
     /// The name in the Open Inference Protocol: `BOOL`, `FP32`, ….
     pub const fn name(self) -> &'static str {
         match self {

@@ -41,6 +41,8 @@ pub enum Code {
     PluginForbidden,
     /// The model's run failed.
     ModelFailed,
+    /// The model failed so often in a row that it is not asked for a while.
+    ModelUnhealthy,
     /// The host itself failed.
     Internal,
     /// The host or the model cannot take more work now.
@@ -73,6 +75,7 @@ impl Code {
             Self::PluginBadOutput => "plugin_bad_output",
             Self::PluginForbidden => "plugin_forbidden",
             Self::ModelFailed => "model_failed",
+            Self::ModelUnhealthy => "model_unhealthy",
             Self::Internal => "internal",
             Self::Overloaded => "overloaded",
             Self::NotReady => "not_ready",
@@ -90,7 +93,7 @@ impl Code {
             | Self::PluginOutOfMemory
             | Self::PluginBadOutput
             | Self::PluginForbidden => Blame::Plugin,
-            Self::ModelFailed => Blame::Model,
+            Self::ModelFailed | Self::ModelUnhealthy => Blame::Model,
             Self::Internal | Self::Overloaded | Self::NotReady | Self::DeadlineExceeded => Blame::Host,
             _ => Blame::Caller,
         }

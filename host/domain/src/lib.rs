@@ -3,6 +3,8 @@
 //! Every other crate speaks in these types and reaches the others through [`ports`]. Nothing here does I/O, knows a wire
 //! format, or depends on wasmtime, ONNX Runtime, hyper or tokio.
 
+mod batch;
+mod breaker;
 mod buffer;
 mod bundle;
 mod deadline;
@@ -16,6 +18,8 @@ pub mod ports;
 mod signature;
 mod tensor;
 
+pub use batch::{Batch, BatchReason, Batching};
+pub use breaker::{BreakerLimits, BreakerState};
 pub use buffer::{Buffer, Lender};
 pub use bundle::{Asset, Setting};
 pub use deadline::Deadline;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::BreakerLimits;
+
 /// The bounds of one function's requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FunctionLimits {
@@ -15,11 +17,19 @@ pub struct FunctionLimits {
     pub concurrency_max: usize,
     /// What its plugins may use.
     pub plugin: PluginLimits,
+    /// When its model is not asked for a while.
+    pub breaker: BreakerLimits,
 }
 
 impl Default for FunctionLimits {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(10), body_bytes_max: 16 << 20, concurrency_max: 256, plugin: PluginLimits::default() }
+        Self {
+            timeout: Duration::from_secs(10),
+            body_bytes_max: 16 << 20,
+            concurrency_max: 256,
+            plugin: PluginLimits::default(),
+            breaker: BreakerLimits::default(),
+        }
     }
 }
 

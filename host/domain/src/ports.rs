@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::{Deadline, Fault, FunctionName, Lender, ModelInfo, ReleaseNumber, Reply, Request, RequestHead, TenantId, Tensor};
+use crate::{
+    Batch, Deadline, Fault, FunctionName, Lender, ModelInfo, ReleaseNumber, Reply, Request, RequestHead, TenantId, Tensor,
+};
 
 pub use crate::buffer::Home;
 
@@ -41,8 +43,10 @@ pub struct Inference {
     pub outputs: Vec<Tensor>,
     /// From the call to the start of the run.
     pub queued: Duration,
-    /// The run itself.
+    /// The run itself, which may have been of several calls.
     pub ran: Duration,
+    /// The run, told to the first of its calls alone.
+    pub batch: Option<Batch>,
 }
 
 /// A loaded plugin. Implemented by the sandbox.
@@ -159,7 +163,7 @@ pub trait Service: Send + Sync {
     /// Whether a request may come in, decided before its body is read.
     ///
     /// # Errors
-    /// `NotFound`, `MethodNotAllowed`, `Overloaded`, `NotReady`, `TooManyRequests`.
+    /// `NotFound`, `MethodNotAllowed`, `Overloaded`, `NotReady`, `ModelUnhealthy`, `TooManyRequests`.
     fn admit(&self, target: &Target, method: &Method) -> Result<Box<dyn Ticket>, Fault>;
 
     /// What there is to know of a function as an Open Inference Protocol model.
@@ -215,6 +219,8 @@ pub struct Stages {
     pub queue: Option<Duration>,
     /// The model's run.
     pub inference: Option<Duration>,
+    /// That run, if this was the first of the calls in it; runs that a handler asks for are not told.
+    pub batch: Option<Batch>,
     /// The plugin's postprocessing; or the encoding of the protocol's tensors.
     pub postprocess: Option<Duration>,
     /// A handler's whole work, its fresh instance and its models' runs included.

@@ -1,4 +1,5 @@
-//! One run that is asked for: its inputs, its reply, and how it ends early. Knows nothing of queues and of how a run is made.
+//! One call that is asked for: its inputs, its reply, and how it ends early; and the run that it shares with others. Knows nothing of
+//! queues and of how a run is made.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,6 +10,7 @@ use sandmill_domain::ports::Inference;
 use sandmill_domain::{Blame, Code, Deadline, Fault, Tensor};
 use tokio::sync::oneshot;
 
+use crate::batch::Slot;
 use crate::lock;
 use crate::watchdog::{Expire, Watch};
 
@@ -18,10 +20,8 @@ pub(crate) type Outcome = Result<Inference, Fault>;
 /// One call, shared by the caller's future, the watchdog and the context that runs it. Whoever of them takes the reply first
 /// ends the call.
 pub(crate) struct Call {
-    pub(crate) submitted: Instant,
+    pub(crate) slot: Slot,
     pub(crate) deadline: Deadline,
-    /// Made anew for every call: its terminate flag stays set, and must not hit the next run.
-    pub(crate) options: RunOptions,
     state: Mutex<State>,
 }
 
@@ -29,6 +29,9 @@ struct State {
     reply: Option<oneshot::Sender<Outcome>>,
     /// None once a context has begun.
     work: Option<Work>,
+    /// The run that it is in.
+    run: Option<Arc<Run>>,
+    begun: Option<Instant>,
 }
 
 /// What a call holds while it waits.
@@ -40,14 +43,15 @@ pub(crate) struct Work {
 
 impl Call {
     /// A call that waits, and where its outcome will be found.
-    pub(crate) fn new(
-        work: Work,
-        deadline: Deadline,
-        submitted: Instant,
-    ) -> ort::Result<(Arc<Self>, oneshot::Receiver<Outcome>)> {
+    pub(crate) fn new(work: Work, slot: Slot, deadline: Deadline) -> (Arc<Self>, oneshot::Receiver<Outcome>) {
         let (reply, outcome) = oneshot::channel();
-        let state = Mutex::new(State { reply: Some(reply), work: Some(work) });
-        Ok((Arc::new(Self { submitted, deadline, options: RunOptions::new()?, state }), outcome))
+        let state = Mutex::new(State { reply: Some(reply), work: Some(work), run: None, begun: None });
+        (Arc::new(Self { slot, deadline, state }), outcome)
+    }
+
+    /// Whether anybody still waits for the outcome.
+    pub(crate) fn is_wanted(&self) -> bool {
+        lock(&self.state).reply.is_some()
     }
 
     /// Its inputs, if anybody still waits for the outcome.
@@ -57,7 +61,19 @@ impl Call {
         }
         let mut state = lock(&self.state);
         let wanted = state.reply.is_some();
+        state.begun = Some(now);
         state.work.take().filter(|_| wanted).map(|work| work.inputs)
+    }
+
+    /// From now on it is in this run, which ends early when all of its calls have ended; false if it has ended before.
+    pub(crate) fn join(&self, run: &Arc<Run>) -> bool {
+        let mut state = lock(&self.state);
+        if state.reply.is_none() {
+            return false;
+        }
+        run.calls.fetch_add(1, Ordering::Relaxed);
+        state.run = Some(Arc::clone(run));
+        true
     }
 
     /// Gives the outcome to the caller, if it still waits.
@@ -69,33 +85,61 @@ impl Call {
         }
     }
 
-    /// Frees what a waiting call holds and ends a run that is under way; gives the reply, if nobody has had it, and whether the
+    /// Frees what a waiting call holds and leaves a run that is under way; gives the reply, if nobody has had it, and when the
     /// run had begun.
-    fn stop(&self) -> Option<(oneshot::Sender<Outcome>, bool)> {
-        let (reply, work) = {
+    fn stop(&self) -> Option<(oneshot::Sender<Outcome>, Option<Instant>)> {
+        let (reply, _work, run, begun) = {
             let mut state = lock(&self.state);
-            (state.reply.take()?, state.work.take())
+            (state.reply.take()?, state.work.take(), state.run.take(), state.begun)
         };
-        if work.is_none()
-            && let Err(error) = self.options.terminate()
-        {
-            tracing::warn!(%error, "a run cannot be ended");
+        if let Some(run) = run {
+            run.leave();
         }
-        Some((reply, work.is_none()))
+        Some((reply, begun))
     }
 }
 
 impl Expire for Call {
     fn expire(&self) {
         if let Some((reply, begun)) = self.stop() {
-            drop(reply.send(Err(late(begun))));
+            let ran = begun.is_some_and(|begun| begun.elapsed() >= begun.saturating_duration_since(self.slot.submitted));
+            drop(reply.send(Err(late(ran))));
         }
     }
 }
 
-/// The deadline passed: while the model ran, or before it began.
-pub(crate) fn late(begun: bool) -> Fault {
-    if begun {
+impl Expire for Run {
+    fn expire(&self) {
+        if let Err(error) = self.options.terminate() {
+            tracing::warn!(%error, "a run cannot be ended");
+        }
+    }
+}
+
+/// One run of a model, for one call or for several.
+pub(crate) struct Run {
+    /// Made anew for every run: its terminate flag stays set, and must not hit the next.
+    pub(crate) options: RunOptions,
+    /// Those that still want it.
+    calls: AtomicUsize,
+}
+
+impl Run {
+    pub(crate) fn new() -> ort::Result<Arc<Self>> {
+        Ok(Arc::new(Self { options: RunOptions::new()?, calls: AtomicUsize::new(0) }))
+    }
+
+    /// The last to leave ends it. All calls join before it begins: a count of zero is final.
+    fn leave(&self) {
+        if self.calls.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.expire();
+        }
+    }
+}
+
+/// The deadline passed: for most of the time the model ran, or the call waited for it.
+pub(crate) fn late(ran: bool) -> Fault {
+    if ran {
         Fault::new(Code::DeadlineExceeded, "the model did not answer in time").blaming(Blame::Model)
     } else {
         Fault::new(Code::DeadlineExceeded, "the request's time was over before the model was free")
@@ -158,13 +202,33 @@ mod tests {
 
     #[test]
     fn late_work_is_not_begun_even_if_the_watchdog_is_late_too() {
-        test_support::environment();
         let total = Arc::default();
         let work = Work { inputs: vec![], _bytes: Bytes::count(&total, 8, 8).unwrap() };
         let now = Instant::now();
-        let (call, mut outcome) = Call::new(work, Deadline::after(now, Duration::from_secs(1)), now).unwrap();
+        let slot = Slot { rows: None, tail: vec![], bytes: 0, submitted: now };
+        let (call, mut outcome) = Call::new(work, slot, Deadline::after(now, Duration::from_secs(1)));
         assert!(call.begin(now + Duration::from_secs(1)).is_none());
         assert_eq!(outcome.try_recv().unwrap().unwrap_err().code, Code::DeadlineExceeded);
         assert_eq!(total.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_run_ends_when_all_its_calls_have_ended() {
+        test_support::environment();
+        let now = Instant::now();
+        let call = || {
+            let slot = Slot { rows: None, tail: vec![], bytes: 0, submitted: now };
+            let work = Work { inputs: vec![], _bytes: Bytes::count(&Arc::default(), 0, 0).unwrap() };
+            Call::new(work, slot, Deadline::after(now, Duration::from_secs(60))).0
+        };
+        let run = Run::new().unwrap();
+        let (one, two, gone) = (call(), call(), call());
+        gone.expire();
+        assert!(one.join(&run) && two.join(&run) && !gone.join(&run));
+        one.expire();
+        assert_eq!(run.calls.load(Ordering::Relaxed), 1);
+        two.expire();
+        two.expire();
+        assert_eq!(run.calls.load(Ordering::Relaxed), 0);
     }
 }

@@ -1,96 +1,197 @@
-//! The places where one model runs: threads of its own behind a bounded queue. Knows nothing of how a run is made.
+//! The places where one model runs, alone or in batches: on threads of its own, or on those that carry the requests, behind one
+//! bounded queue. Knows nothing of how a run is made.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use ort::session::RunOptions;
+use rustix::time::{ClockId, clock_gettime};
 use sandmill_domain::ports::Inference;
-use sandmill_domain::{Code, Deadline, Fault, Tensor};
+use sandmill_domain::{Batch, BatchReason, Blame, Code, Deadline, Fault, Lender, Tensor};
+use tokio::runtime::Handle;
 
-use crate::call::{Answer, Bytes, Call, Outcome, Work, full, late};
+use crate::batch::{Policy, Slot};
+use crate::call::{Answer, Call, Run, Work, late};
+use crate::lock;
+use crate::queue::{Fetched, Next, Queue};
+use crate::rows::{self, Rows};
 use crate::watchdog::{Expire, Watchdog};
 
 /// How long a dropped model waits for its threads: a run ends between two kernels, and one kernel can take seconds.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// A run of more than so many times what was measured has no place on a thread that carries requests,
+const SURPRISE: u32 = 4;
+/// unless it took less than this, where a page fault is already a surprise.
+const NO_SURPRISE: Duration = Duration::from_micros(200);
+
+/// How long the golden inputs may take: the model has run on them before, in far less.
+const GOLDEN_TIME: Duration = Duration::from_secs(1);
 
 /// Runs a model once; outputs in the order of its signature.
 pub(crate) type Runner = dyn Fn(&[Tensor], &RunOptions) -> Result<Vec<Tensor>, Fault> + Send + Sync;
 
+/// What is remembered of an input of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<i64>,
+    /// The largest of its whole numbers.
+    pub(crate) whole_max: u64,
+}
+
+impl Seen {
+    fn of(tensor: &Tensor) -> Self {
+        let mut whole_max = 0;
+        if tensor.dtype.is_whole() {
+            for element in tensor.data.chunks_exact(tensor.dtype.size().unwrap_or(1)) {
+                let negative = tensor.dtype.is_signed() && element.last().is_some_and(|byte| *byte > 127);
+                let value = element.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+                whole_max = whole_max.max(if negative { 0 } else { value });
+            }
+        }
+        Self { name: tensor.name.clone(), shape: tensor.shape.clone(), whole_max }
+    }
+}
+
 /// The bounds of one model's contexts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Runs at once, each on a thread of its own.
-    pub(crate) threads: usize,
-    /// Calls that wait; one that is given up keeps its place until a context comes by.
+    /// Runs at once.
+    pub(crate) contexts: usize,
+    /// Calls that wait.
     pub(crate) queue_max: usize,
     /// The bytes of their inputs.
     pub(crate) queue_bytes_max: usize,
 }
 
+/// How calls are run once the model is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) policy: Policy,
+    /// None if the model's tensors have no rows.
+    pub(crate) rows: Option<Rows>,
+    /// Which runs are made on the threads that carry requests, if any.
+    pub(crate) inline: Option<Inline>,
+}
+
+/// Runs that are short enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inline {
+    /// Of inputs of at most so many bytes,
+    pub(crate) bytes_max: usize,
+    /// which had so many rows when they were measured,
+    pub(crate) rows_max: usize,
+    /// and took so long.
+    pub(crate) time: Duration,
+}
+
+impl Plan {
+    /// Batches of short runs are as short.
+    fn for_tasks(&self) -> Option<Policy> {
+        let Inline { bytes_max, rows_max, .. } = self.inline?;
+        Some(Policy { rows_max: rows_max.min(self.policy.rows_max), bytes_max, delay: Duration::ZERO })
+    }
+}
+
 /// One model's contexts; dropping them ends their threads.
 pub(crate) struct Contexts {
-    /// None only while they are dropped.
-    queue: Option<Sender<Arc<Call>>>,
-    queue_bytes_max: usize,
-    queued_bytes: Arc<AtomicUsize>,
-    watchdog: Arc<Watchdog>,
+    shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     /// Cut when the last thread has ended.
     alive: Receiver<()>,
 }
 
+/// What the threads and tasks that run a model share.
+struct Shared {
+    name: String,
+    queue: Queue,
+    runner: Arc<Runner>,
+    lender: Arc<dyn Lender>,
+    watchdog: Arc<Watchdog>,
+    plan: OnceLock<Plan>,
+    /// Inputs that the model runs on, if it works.
+    golden: OnceLock<Vec<Tensor>>,
+    /// The last call's inputs, before there is a plan.
+    seen: Mutex<Vec<Seen>>,
+}
+
 impl Contexts {
-    /// Starts the threads.
-    pub(crate) fn start(bounds: Bounds, watchdog: Arc<Watchdog>, runner: &Arc<Runner>) -> io::Result<Self> {
-        let (queue, calls) = crossbeam_channel::bounded(bounds.queue_max);
+    /// Starts the threads, which run every call by itself until there is a plan.
+    pub(crate) fn start(
+        name: &str,
+        bounds: Bounds,
+        watchdog: Arc<Watchdog>,
+        runner: &Arc<Runner>,
+        lender: Arc<dyn Lender>,
+    ) -> io::Result<Self> {
+        let queue = Queue::new(bounds.queue_max, bounds.queue_bytes_max, bounds.contexts);
+        let runner = Arc::clone(runner);
+        let (name, plan, golden, seen) = (name.to_owned(), OnceLock::new(), OnceLock::new(), Mutex::default());
+        let shared = Arc::new(Shared { name, queue, runner, lender, watchdog, plan, golden, seen });
         let (life, alive) = crossbeam_channel::bounded(0);
         // Whole before the first thread starts, so that a failed start ends those that did.
-        let mut contexts = Self {
-            queue: Some(queue),
-            queue_bytes_max: bounds.queue_bytes_max,
-            queued_bytes: Arc::default(),
-            watchdog,
-            threads: Vec::with_capacity(bounds.threads),
-            alive,
-        };
-        for _ in 0..bounds.threads {
-            contexts.threads.push(start_thread(calls.clone(), Arc::clone(runner), life.clone())?);
+        let mut contexts = Self { shared, threads: Vec::with_capacity(bounds.contexts), alive };
+        for _ in 0..bounds.contexts {
+            contexts.threads.push(start_thread(Arc::clone(&contexts.shared), life.clone())?);
         }
         Ok(contexts)
     }
 
-    /// Queues a run; the answer ends it when it is dropped.
+    /// How calls are run from now on; the first plan holds.
+    pub(crate) fn adopt(&self, plan: Plan) {
+        let (threads, tasks) = (plan.policy, plan.for_tasks());
+        if self.shared.plan.set(plan).is_ok() {
+            self.shared.queue.set(threads, tasks);
+        }
+    }
+
+    /// Inputs that the model has run on: when it fails on others, these tell whose fault that is.
+    pub(crate) fn remember(&self, golden: Vec<Tensor>) {
+        // In memory of its own: it is never given back while the model is there.
+        let own = |tensor: Tensor| Tensor { data: bytes::Bytes::copy_from_slice(&tensor.data), ..tensor };
+        drop(self.shared.golden.set(golden.into_iter().map(own).collect()));
+    }
+
+    /// What the last call since this was asked before was like; nothing if there was no call, or is a plan.
+    pub(crate) fn take_seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut *lock(&self.shared.seen))
+    }
+
+    /// Queues a run, or makes it at once if it is short; the answer ends it when it is dropped.
     pub(crate) fn submit(&self, inputs: Vec<Tensor>, deadline: Deadline) -> Result<Answer, Fault> {
         let submitted = Instant::now();
         if deadline.is_past(submitted) {
             return Err(late(false));
         }
-        let count = inputs.iter().map(|tensor| tensor.data.len()).fold(0, usize::saturating_add);
-        let bytes = Bytes::count(&self.queued_bytes, count, self.queue_bytes_max)?;
-        let (call, outcome) = Call::new(Work { inputs, _bytes: bytes }, deadline, submitted)
-            .map_err(|error| Fault::new(Code::Internal, "a run cannot be prepared").because(error.to_string()))?;
-        self.enqueue(Arc::clone(&call))?;
-        let watch = self.watchdog.watch(deadline.instant(), Arc::clone(&call) as Arc<dyn Expire>);
+        let queue = &self.shared.queue;
+        let plan = self.shared.plan.get();
+        let rows = plan.and_then(|plan| plan.rows.as_ref()).and_then(|rows| rows.count(&inputs));
+        let (rows, tail) = rows.map_or((None, Vec::new()), |(rows, tail)| (Some(rows), tail));
+        if plan.is_none() {
+            *lock(&self.shared.seen) = inputs.iter().map(Seen::of).collect();
+        }
+        let bytes = inputs.iter().map(|tensor| tensor.data.len()).fold(0, usize::saturating_add);
+        let short = plan.and_then(|plan| plan.inline).is_some_and(|inline| bytes <= inline.bytes_max);
+        let work = Work { inputs, _bytes: queue.count(bytes)? };
+        let (call, outcome) = Call::new(work, Slot { rows, tail, bytes, submitted }, deadline);
+        // Before it may run: here, if it is short.
+        let watch = self.shared.watchdog.watch(deadline.instant(), Arc::clone(&call) as Arc<dyn Expire>);
+        match queue.push(Arc::clone(&call), short)? {
+            Next::Leave => (),
+            Next::SendTask => start_task(&self.shared),
+            Next::Run(fetched) => self.shared.serve_here(fetched),
+        }
         Ok(Answer { call, outcome, _watch: watch })
-    }
-
-    fn enqueue(&self, call: Arc<Call>) -> Result<(), Fault> {
-        let Some(queue) = &self.queue else { return Err(Fault::new(Code::NotReady, "the model is going away")) };
-        queue.try_send(call).map_err(|error| match error {
-            TrySendError::Full(_) => full(),
-            TrySendError::Disconnected(_) => Fault::new(Code::Internal, "the model's contexts are gone"),
-        })
     }
 }
 
 impl Drop for Contexts {
     fn drop(&mut self) {
-        self.queue = None;
+        self.shared.queue.close();
         // Nobody ever sends: it is cut when the threads have dropped their ends, or the time is over.
         if self.alive.recv_timeout(JOIN_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("a model was dropped while a run of it would not end; its thread is left to itself");
@@ -104,30 +205,151 @@ impl Drop for Contexts {
     }
 }
 
-fn start_thread(calls: Receiver<Arc<Call>>, runner: Arc<Runner>, life: Sender<()>) -> io::Result<JoinHandle<()>> {
+fn start_thread(shared: Arc<Shared>, life: Sender<()>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("engine-context".to_owned()).spawn(move || {
-        for call in calls {
-            serve(&call, &*runner);
+        while let Some(fetched) = shared.queue.wait() {
+            shared.serve(fetched.calls, fetched.reason);
         }
-        drop(runner);
+        drop(shared);
         drop(life);
     })
 }
 
-/// A panic ends the call, not the thread.
-fn serve(call: &Call, runner: &Runner) {
-    let begun = Instant::now();
-    let Some(inputs) = call.begin(begun) else { return };
-    let work = || run(call, &inputs, begun, runner);
-    let outcome = catch_unwind(AssertUnwindSafe(work));
-    // Lent memory goes home before the caller hears of the end, so that it may lend as much again at once.
-    drop(inputs);
-    call.end(outcome.unwrap_or_else(|_| Err(Fault::new(Code::Internal, "the model's context broke"))));
+/// Starts a task that runs what waits, on a thread that carries requests; the model's own threads do it where there is no such.
+fn start_task(shared: &Arc<Shared>) {
+    let task = Task(Some(Arc::clone(shared)));
+    match Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn(task.run())),
+        Err(_none) => {
+            drop(task);
+            shared.queue.leave_to_threads();
+        }
+    }
 }
 
-fn run(call: &Call, inputs: &[Tensor], begun: Instant, runner: &Runner) -> Outcome {
-    let outputs = runner(inputs, &call.options)?;
-    Ok(Inference { outputs, queued: begun.saturating_duration_since(call.submitted), ran: begun.elapsed() })
+/// Gives its place back if it is dropped before its end, as when the runtime goes away.
+struct Task(Option<Arc<Shared>>);
+
+impl Task {
+    async fn run(mut self) {
+        loop {
+            // All that is ready on this thread goes first, and may bring more calls for the same run.
+            tokio::task::yield_now().await;
+            let Some(shared) = &self.0 else { return };
+            let Some(fetched) = shared.queue.fetch(Instant::now()) else {
+                self.0 = None;
+                return;
+            };
+            if fetched.more {
+                start_task(shared);
+            }
+            shared.serve_here(fetched);
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take() {
+            shared.queue.forget_task();
+        }
+    }
+}
+
+/// Of this thread: a run that was interrupted is not a slow one.
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+impl Shared {
+    /// Runs the calls, together if they are several; singly if that fails, so that a bad row fails nobody else's.
+    fn serve(&self, calls: Vec<Arc<Call>>, reason: BatchReason) {
+        let begun = Instant::now();
+        let begin = |call: Arc<Call>| call.begin(begun).map(|inputs| (call, inputs));
+        let (calls, inputs): (Vec<_>, Vec<_>) = calls.into_iter().filter_map(begin).unzip();
+        let served = calls.len() > 1 && self.together(&calls, &inputs, begun, reason);
+        if !served {
+            for (call, inputs) in calls.into_iter().zip(inputs) {
+                self.alone(&call, inputs, begun, reason);
+            }
+        }
+    }
+
+    fn alone(&self, call: &Arc<Call>, inputs: Vec<Tensor>, begun: Instant, reason: BatchReason) {
+        let started = Instant::now();
+        let Some(outputs) = self.run(std::slice::from_ref(call), &inputs) else { return };
+        // Lent memory goes home before the caller hears of the end, so that it may lend as much again at once.
+        drop(inputs);
+        let outputs = outputs.map_err(|fault| if call.is_wanted() { self.judge(fault) } else { fault });
+        let batch = Batch { rows: call.slot.rows.unwrap_or(1), reason };
+        call.end(outputs.map(|outputs| inference(call, outputs, begun, started.elapsed(), Some(batch))));
+    }
+
+    /// False if nothing came of it for anybody.
+    fn together(&self, calls: &[Arc<Call>], inputs: &[Vec<Tensor>], begun: Instant, reason: BatchReason) -> bool {
+        let Some(rows) = self.plan.get().and_then(|plan| plan.rows.as_ref()) else { return false };
+        let counts: Vec<usize> = calls.iter().filter_map(|call| call.slot.rows).collect();
+        let Ok(joined) = rows.join(inputs, &*self.lender) else { return false };
+        let outputs = self.run(calls, &joined);
+        let ran = begun.elapsed();
+        drop(joined);
+        let parts = outputs.and_then(Result::ok).and_then(|outputs| rows::split(&outputs, &counts).ok());
+        let Some(parts) = parts.filter(|parts| parts.len() == calls.len()) else { return false };
+        let mut batch = Some(Batch { rows: counts.iter().sum(), reason });
+        for (call, outputs) in calls.iter().zip(parts) {
+            call.end(Ok(inference(call, outputs, begun, ran, batch.take())));
+        }
+        true
+    }
+
+    /// One run for all of the calls; none if nobody wants it. A panic ends the run, not the thread.
+    fn run(&self, calls: &[Arc<Call>], inputs: &[Tensor]) -> Option<Result<Vec<Tensor>, Fault>> {
+        let run = match Run::new() {
+            Ok(run) => run,
+            Err(error) => return Some(Err(Fault::new(Code::Internal, "a run cannot be prepared").because(error.to_string()))),
+        };
+        let wanted = calls.iter().filter(|call| call.join(&run)).count();
+        let work = || (self.runner)(inputs, &run.options);
+        let broke = |_panic| Err(Fault::new(Code::Internal, "the model's context broke"));
+        (wanted > 0).then(|| catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(broke))
+    }
+
+    /// A model that fails on some inputs and works on others is not broken: who sent these is to blame.
+    fn judge(&self, fault: Fault) -> Fault {
+        let (Some(golden), Code::ModelFailed, Ok(run)) = (self.golden.get(), fault.code, Run::new()) else { return fault };
+        let watch = self.watchdog.watch(Instant::now() + GOLDEN_TIME, Arc::clone(&run) as Arc<dyn Expire>);
+        let works = catch_unwind(AssertUnwindSafe(|| (self.runner)(golden, &run.options).is_ok())).unwrap_or(false);
+        drop(watch);
+        if !works {
+            return fault;
+        }
+        let said = format!("{}; on other inputs it works", fault.message);
+        Fault::new(Code::InvalidInput, said).blaming(Blame::Caller).because(fault.report().to_string())
+    }
+
+    /// Runs what is short on a thread that carries requests, and sees whether it was.
+    fn serve_here(&self, fetched: Fetched) {
+        let begun = cpu_time();
+        self.serve(fetched.calls, fetched.reason);
+        self.check(cpu_time().saturating_sub(begun));
+    }
+
+    /// A run that took far longer than was measured is the last one on a thread that carries requests.
+    fn check(&self, took: Duration) {
+        let Some(measured) = self.plan.get().and_then(|plan| plan.inline).map(|inline| inline.time) else { return };
+        if took > (measured * SURPRISE).max(NO_SURPRISE) && self.queue.leave_to_threads() {
+            tracing::warn!(
+                model = self.name,
+                ?took,
+                ?measured,
+                "the model runs on threads of its own from now on: a run took too long"
+            );
+        }
+    }
+}
+
+fn inference(call: &Call, outputs: Vec<Tensor>, begun: Instant, ran: Duration, batch: Option<Batch>) -> Inference {
+    Inference { outputs, queued: begun.saturating_duration_since(call.slot.submitted), ran, batch }
 }
 
 #[cfg(test)]
@@ -136,9 +358,10 @@ mod tests {
     use std::sync::mpsc;
 
     use bytes::Bytes;
-    use sandmill_domain::{Blame, Dtype};
+    use sandmill_domain::{Axis, Dtype, Signature, TensorSpec};
 
     use super::*;
+    use crate::pool::Pool;
     use crate::test_support;
 
     /// Contexts whose runs begin and end when the test says so, and echo their inputs.
@@ -163,8 +386,10 @@ mod tests {
             assert!(inputs.iter().all(|tensor| tensor.name != "broken"), "this one breaks");
             Ok(inputs.to_vec())
         });
-        let bounds = Bounds { threads: 1, queue_max, queue_bytes_max };
-        let contexts = Contexts::start(bounds, Arc::new(Watchdog::start().unwrap()), &runner).unwrap();
+        let bounds = Bounds { contexts: 1, queue_max, queue_bytes_max };
+        let lender = Arc::new(Pool::new(1 << 20, 0));
+        let watchdog = Arc::new(Watchdog::start().unwrap());
+        let contexts = Contexts::start("gated", bounds, watchdog, &runner, lender).unwrap();
         Gated { contexts, begun, end, runs, runner }
     }
 
@@ -262,6 +487,74 @@ mod tests {
         let (first, second) = (first.wait().await.unwrap(), second.wait().await.unwrap());
         assert!(first.ran >= pause && second.queued >= pause, "{first:?} {second:?}");
         assert!(second.queued > first.queued);
+    }
+
+    /// Contexts whose runs take as long as their input says, in µs, and answer with the name of their thread.
+    fn telling(plan: Plan) -> Contexts {
+        test_support::environment();
+        let runner: Arc<Runner> = Arc::new(|inputs, _| {
+            let begun = cpu_time();
+            let micros = inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
+            while cpu_time().saturating_sub(begun) < Duration::from_micros(micros) {}
+            let name = thread::current().name().unwrap_or_default().as_bytes().to_vec();
+            Ok(vec![Tensor { name: "thread".into(), dtype: Dtype::Uint8, shape: vec![name.len() as i64], data: name.into() }])
+        });
+        let bounds = Bounds { contexts: 1, queue_max: 16, queue_bytes_max: 1 << 20 };
+        let watchdog = Arc::new(Watchdog::start().unwrap());
+        let contexts = Contexts::start("telling", bounds, watchdog, &runner, Arc::new(Pool::new(1 << 20, 0))).unwrap();
+        contexts.adopt(plan);
+        contexts
+    }
+
+    async fn ran_inline(contexts: &Contexts, micros: usize) -> bool {
+        let answer = contexts.submit(tensor("x", micros), within(HOUR)).unwrap();
+        let outputs = answer.wait().await.unwrap().outputs;
+        outputs[0].data.as_ref() != b"engine-context"
+    }
+
+    #[tokio::test]
+    async fn short_runs_are_made_where_the_request_is_until_one_takes_too_long() {
+        let inline = Inline { bytes_max: 1000, rows_max: 1, time: Duration::from_micros(100) };
+        let contexts = telling(Plan { policy: Policy::OFF, rows: None, inline: Some(inline) });
+        assert!(ran_inline(&contexts, 10).await);
+        assert!(!ran_inline(&contexts, 1001).await, "larger than what was measured");
+        assert!(ran_inline(&contexts, 10).await);
+        assert!(ran_inline(&contexts, 500).await, "five times what was measured");
+        assert!(!ran_inline(&contexts, 10).await);
+    }
+
+    #[tokio::test]
+    async fn without_a_measured_time_runs_are_made_on_threads() {
+        let contexts = telling(Plan { policy: Policy::OFF, rows: None, inline: None });
+        assert!(!ran_inline(&contexts, 1).await);
+    }
+
+    #[test]
+    fn calls_from_without_a_runtime_are_run_by_threads() {
+        let spec = |name: &str| TensorSpec {
+            name: name.into(),
+            dtype: Dtype::Uint8,
+            shape: vec![Axis::Dynamic { symbol: None, max: 4096 }],
+        };
+        let rows = Rows::of(&Signature { inputs: vec![spec("x")], outputs: vec![spec("thread")] }).unwrap();
+        let inline = Inline { bytes_max: 1000, rows_max: 4096, time: Duration::from_micros(100) };
+        // It would wait for a task, and for others.
+        let policy = Policy { rows_max: 4096, ..Policy::OFF };
+        let contexts = telling(Plan { policy, rows: Some(rows), inline: Some(inline) });
+        assert!(!crate::warm_up::block_on(ran_inline(&contexts, 10)));
+    }
+
+    #[test]
+    fn what_a_call_was_like_is_remembered_until_there_is_a_plan() {
+        let gated = gated(16, 1 << 20);
+        let data = [5_i64, -7, 300].iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+        let ids = Tensor { name: "ids".into(), dtype: Dtype::Int64, shape: vec![1, 3], data: data.into() };
+        drop(gated.contexts.submit(vec![ids], within(HOUR)).unwrap());
+        assert_eq!(gated.contexts.take_seen(), [Seen { name: "ids".into(), shape: vec![1, 3], whole_max: 300 }]);
+        gated.contexts.adopt(Plan { policy: Policy::OFF, rows: None, inline: None });
+        drop(gated.contexts.submit(tensor("x", 1), within(HOUR)).unwrap());
+        assert_eq!(gated.contexts.take_seen(), []);
+        (0..2).for_each(|_| gated.end.send(()).unwrap());
     }
 
     #[test]

@@ -3,20 +3,25 @@
 //!
 //! The only crate that knows `ort`. It knows nothing of plugins, of HTTP, of where models are kept, or of how they are measured.
 
+mod batch;
 mod call;
 mod context;
+mod inspect;
 mod library;
 mod load;
 mod log;
 mod pool;
+mod profile;
+mod queue;
 mod raw;
+mod rows;
 mod signature;
 mod warm_up;
 mod watchdog;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use ort::environment::Environment;
@@ -26,12 +31,15 @@ use thiserror::Error;
 
 use crate::context::{Bounds, Contexts, Runner};
 use crate::pool::Pool;
+use crate::profile::Measure;
 use crate::raw::{RawSession, Room};
 use crate::warm_up::WarmUp;
 use crate::watchdog::Watchdog;
 
+pub use crate::inspect::Refusal;
 pub use crate::library::{LibraryError, Runtime};
 pub use crate::load::{LoadError, LoadTimes, ModelOptions, ModelSource};
+pub use crate::profile::{Profile, Size};
 
 /// The bounds of what all models share.
 #[derive(Clone, Copy, Debug)]
@@ -106,21 +114,26 @@ impl Engine {
     pub fn load(&self, source: ModelSource, options: &ModelOptions) -> Result<OnnxModel, LoadError> {
         let loaded = load::load(&self.environment, &self.watchdog, source, options)?;
         let session = RawSession::new(loaded.session).map_err(|error| LoadError::Model(error.to_string()))?;
-        let contexts = self.start_contexts(session, options)?;
+        let contexts = self.start_contexts(&loaded.info.name, session, options)?;
         let begun = Instant::now();
         let deadline = Deadline::after(begun, options.warm_up_timeout);
         let warm_up = WarmUp { contexts: &contexts, signature: &loaded.info.signature, lender: &*self.pool, deadline };
-        let run = warm_up.run(options.warm_up_runs).map_err(|fault| LoadError::WarmUp(Box::new(fault)))?;
+        let (run, golden) = warm_up.run(options.warm_up_runs).map_err(|fault| LoadError::WarmUp(Box::new(fault)))?;
+        contexts.remember(golden);
+        // The zeros of the warm-up are like nobody's.
+        drop(contexts.take_seen());
         let times = LoadTimes { load: loaded.took, warm_up: begun.elapsed(), run };
-        Ok(OnnxModel { info: Arc::new(loaded.info), times, pool: Arc::clone(&self.pool), contexts })
+        let (info, pool, options) = (Arc::new(loaded.info), Arc::clone(&self.pool), options.clone());
+        Ok(OnnxModel { info, times, options, control_flow: loaded.control_flow, profile: OnceLock::new(), pool, contexts })
     }
 
-    fn start_contexts(&self, session: RawSession, options: &ModelOptions) -> io::Result<Contexts> {
+    fn start_contexts(&self, name: &str, session: RawSession, options: &ModelOptions) -> io::Result<Contexts> {
         let (pool, output_bytes_max) = (Arc::clone(&self.pool), options.output_bytes_max);
+        let lender: Arc<dyn Lender> = Arc::clone(&self.pool) as _;
         let runner: Arc<Runner> =
             Arc::new(move |inputs, run| session.run(inputs, run, Room { lender: &*pool, output_bytes_max }));
-        let bounds = Bounds { threads: options.threads, queue_max: options.queue_max, queue_bytes_max: options.queue_bytes_max };
-        Contexts::start(bounds, Arc::clone(&self.watchdog), &runner)
+        let bounds = Bounds { contexts: options.threads, queue_max: options.queue_max, queue_bytes_max: options.queue_bytes_max };
+        Contexts::start(name, bounds, Arc::clone(&self.watchdog), &runner, lender)
     }
 }
 
@@ -129,6 +142,9 @@ impl Engine {
 pub struct OnnxModel {
     info: Arc<ModelInfo>,
     times: LoadTimes,
+    options: ModelOptions,
+    control_flow: bool,
+    profile: OnceLock<Profile>,
     pool: Arc<Pool>,
     contexts: Contexts,
 }
@@ -137,6 +153,20 @@ impl OnnxModel {
     /// How long it took to load.
     pub fn load_times(&self) -> LoadTimes {
         self.times
+    }
+
+    /// Measures what runs take, of the shapes that the model was last called with or, before any call, of small ones; from then on
+    /// calls share runs, and short ones run on the thread that has them, as it pays. Until then each runs by itself. Blocks, for
+    /// `profile_time` at most; the first call's result holds.
+    pub fn measure(&self) -> &Profile {
+        self.profile.get_or_init(|| {
+            let (signature, options) = (&self.info.signature, &self.options);
+            let deadline = Deadline::after(Instant::now(), options.profile_time);
+            let (contexts, lender, control_flow) = (&self.contexts, &*self.pool, self.control_flow);
+            let (plan, profile) = Measure { contexts, signature, lender, options, control_flow, deadline }.take();
+            self.contexts.adopt(plan);
+            profile
+        })
     }
 }
 

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::{AutoDevicePolicy, LoadCanceler, SessionBuilder};
-use sandmill_domain::{Fault, ModelInfo};
+use sandmill_domain::{Batching, Fault, ModelInfo};
 use thiserror::Error;
 
+use crate::inspect::{Refusal, inspect};
 use crate::library::guard;
 use crate::signature::{self, AxisBounds};
 use crate::watchdog::{Expire, Watchdog};
@@ -38,7 +39,7 @@ pub struct ModelSource {
 /// How a model is run, with all its bounds.
 #[derive(Clone, Debug)]
 pub struct ModelOptions {
-    /// Runs at once, each on a thread of its own; 2 by default, or 1 on a single core.
+    /// Runs at once, on threads of the model's own or on those that have the requests; 2 by default, or 1 on a single core.
     pub threads: usize,
     /// Threads inside one run; more than 1 seldom pays.
     pub intra_threads: usize,
@@ -54,6 +55,14 @@ pub struct ModelOptions {
     pub axis_max: i64,
     /// Bounds of certain axes, by the model's symbol, or as `input[1]` for an axis without one.
     pub axes: BTreeMap<String, i64>,
+    /// Whether calls share runs.
+    pub batching: Batching,
+    /// The rows of one run that calls share, at most.
+    pub batch_rows_max: usize,
+    /// A run that takes longer is never made on a thread that carries requests; zero for none at all.
+    pub inline_max: Duration,
+    /// How long it may be measured what runs take.
+    pub profile_time: Duration,
     /// Runs before the model counts as loaded; one more is timed.
     pub warm_up_runs: usize,
     /// How long the runtime may take to load it.
@@ -73,6 +82,10 @@ impl Default for ModelOptions {
             batch_max: 32,
             axis_max: 1024,
             axes: BTreeMap::new(),
+            batching: Batching::Auto,
+            batch_rows_max: 32,
+            inline_max: Duration::from_millis(1),
+            profile_time: Duration::from_secs(2),
             warm_up_runs: 5,
             load_timeout: Duration::from_secs(60),
             warm_up_timeout: Duration::from_secs(60),
@@ -104,6 +117,9 @@ pub enum LoadError {
         /// The largest value.
         max: i128,
     },
+    /// It is not given to the runtime.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The runtime does not load it.
     #[error("no ONNX model that the runtime can load: {0}")]
     Model(String),
@@ -178,6 +194,8 @@ pub(crate) struct Loaded {
     pub(crate) session: Session,
     pub(crate) info: ModelInfo,
     pub(crate) took: Duration,
+    /// Whether it has loops or branches.
+    pub(crate) control_flow: bool,
 }
 
 /// Loads a model within its time. Blocks.
@@ -189,12 +207,14 @@ pub(crate) fn load(
 ) -> Result<Loaded, LoadError> {
     options.check()?;
     let begun = Instant::now();
+    let seen = inspect(&source.bytes)?;
+    tracing::debug!(model = source.name, nodes = seen.nodes, control_flow = seen.control_flow, "a model is given to the runtime");
     let session = open(environment, watchdog, &source.bytes, options)?;
     let took = begun.elapsed();
     let bounds = AxisBounds { batch_max: options.batch_max, axis_max: options.axis_max, named: &options.axes };
     let signature = signature::read(&session, &bounds)?;
     let metadata = metadata(&session)?;
-    Ok(Loaded { session, info: ModelInfo { name: source.name, signature, metadata }, took })
+    Ok(Loaded { session, info: ModelInfo { name: source.name, signature, metadata }, took, control_flow: seen.control_flow })
 }
 
 /// Cancels a load that takes too long.

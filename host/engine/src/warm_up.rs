@@ -8,7 +8,7 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use sandmill_domain::ports::Inference;
-use sandmill_domain::{Axis, Blame, Code, Deadline, Fault, Lender, Signature, Tensor, TensorSpec};
+use sandmill_domain::{Axis, Blame, Code, Deadline, Fault, Lender, Mismatch, Signature, Tensor, TensorSpec};
 
 use crate::context::Contexts;
 
@@ -28,14 +28,15 @@ pub(crate) struct WarmUp<'a> {
 }
 
 impl WarmUp<'_> {
-    /// Makes `runs` runs and then one that is timed, all of the smallest shapes that succeed. Blocks, to the deadline at most.
-    pub(crate) fn run(&self, runs: usize) -> Result<Duration, Fault> {
+    /// Makes `runs` runs and then one that is timed, all of the smallest shapes that succeed; gives its time and the inputs. Blocks,
+    /// to the deadline at most.
+    pub(crate) fn run(&self, runs: usize) -> Result<(Duration, Vec<Tensor>), Fault> {
         let (inputs, mut timed) = self.first()?;
         // One is done, and one more is timed.
         for _ in 0..runs {
             timed = self.infer(&inputs)?;
         }
-        Ok(timed.ran)
+        Ok((timed.ran, inputs))
     }
 
     fn first(&self) -> Result<(Vec<Tensor>, Inference), Fault> {
@@ -64,15 +65,24 @@ impl WarmUp<'_> {
 
 fn zero(spec: &TensorSpec, axis_size: i64, lender: &dyn Lender) -> Result<Tensor, Fault> {
     let shape: Vec<i64> = spec.shape.iter().enumerate().map(|(index, axis)| size(index, axis, axis_size)).collect();
-    let count = spec.check_shape(spec.dtype, &shape).map_err(|error| Fault::new(Code::ModelFailed, error.to_string()))?;
+    let count = spec.check_shape(spec.dtype, &shape).map_err(|error| unfit(&error))?;
     // The plain form of an empty byte string is a length of zero.
     let bytes = count.saturating_mul(spec.dtype.size().unwrap_or(4));
     let mut buffer = lender.lend(bytes)?;
     while buffer.len() < bytes {
         let room = ZEROS.len().min(bytes - buffer.len());
-        buffer.push(&ZEROS[..room]).map_err(|_| Fault::new(Code::Internal, "a lent buffer is too short").blaming(Blame::Host))?;
+        buffer.push(&ZEROS[..room]).map_err(|_| short())?;
     }
     Ok(Tensor { name: spec.name.clone(), dtype: spec.dtype, shape, data: buffer.freeze() })
+}
+
+/// Inputs of ours that the model's own signature refuses.
+pub(crate) fn unfit(mismatch: &Mismatch) -> Fault {
+    Fault::new(Code::ModelFailed, mismatch.to_string())
+}
+
+pub(crate) fn short() -> Fault {
+    Fault::new(Code::Internal, "a lent buffer is too short").blaming(Blame::Host)
 }
 
 /// The first axis is mostly the batch, which may well be 1.
@@ -85,7 +95,7 @@ fn size(index: usize, axis: &Axis, axis_size: i64) -> i64 {
 }
 
 /// Waits for a future on this thread, wherever it is: loading must work on a thread of an async runtime too.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -93,7 +103,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         }
     }
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
+    // On a task's own thread, its budget would be used up at some time, and never given anew.
+    let mut future = pin!(tokio::task::unconstrained(future));
     loop {
         match future.as_mut().poll(&mut Context::from_waker(&waker)) {
             Poll::Ready(value) => return value,

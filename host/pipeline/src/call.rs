@@ -7,25 +7,17 @@ use sandmill_domain::ports::{Form, Guest, Inference, Model, Outcome, Plugin, Plu
 use sandmill_domain::{Code, Deadline, Fault, Reply, Request, RequestHead, Tensor};
 use sandmill_protocol::{Wanted, decode, encode};
 
+use crate::clock::now;
+use crate::guard::{Pass, judge};
 use crate::release::Release;
 
 /// Half a millisecond's worth of JSON.
 const COMPUTED_INLINE_BYTES_MAX: usize = 64 << 10;
 
-/// Runs the request to its end. Dropping the future ends the plugin's or the model's run.
-pub(crate) async fn run(release: &Release, form: Form, request: Request, deadline: Deadline) -> Outcome {
-    let mut stages = Stages::default();
-    let call = Call::new(release, form, deadline);
-    let result = match (&release.parts.plugins.handler, form) {
-        (Some(handler), Form::Function) => call.handle(handler.as_ref(), request, &mut stages).await,
-        _ => call.answer(request, &mut stages).await,
-    };
-    Outcome { result, stages }
-}
-
 /// What a call goes by: the release's parts, as far as this form of call uses them.
-struct Call<'a> {
+pub(crate) struct Call<'a> {
     release: &'a Release,
+    handler: Option<&'a dyn Plugin>,
     pre: Option<&'a dyn Plugin>,
     post: Option<&'a dyn Plugin>,
     deadline: Deadline,
@@ -50,26 +42,48 @@ enum Finish<'a> {
 }
 
 impl<'a> Call<'a> {
-    fn new(release: &'a Release, form: Form, deadline: Deadline) -> Self {
+    pub(crate) fn new(release: &'a Release, form: Form, deadline: Deadline) -> Self {
         let plugins = &release.parts.plugins;
-        let (pre, post) = match form {
-            Form::Function => (plugins.pre.as_deref(), plugins.post.as_deref()),
-            Form::OpenInference => (None, None),
+        let (handler, pre, post) = match form {
+            Form::Function => (plugins.handler.as_deref(), plugins.pre.as_deref(), plugins.post.as_deref()),
+            Form::OpenInference => (None, None, None),
         };
-        Self { release, pre, post, deadline }
+        Self { release, handler, pre, post, deadline }
     }
 
-    async fn answer(&self, request: Request, stages: &mut Stages) -> Result<Reply, Fault> {
+    /// Runs the request to its end. Dropping the future ends the plugin's or the model's run.
+    pub(crate) async fn run(self, request: Request, pass: Option<Pass>) -> Outcome {
+        let mut stages = Stages::default();
+        let result = match self.handler {
+            // A handler is told itself of its models' failures, and what it makes of them is its own: nothing is reported.
+            Some(handler) => self.handle(handler, request, &mut stages).await,
+            None => self.answer(request, pass, &mut stages).await,
+        };
+        Outcome { result, stages }
+    }
+
+    async fn answer(&self, request: Request, pass: Option<Pass>, stages: &mut Stages) -> Result<Reply, Fault> {
         let Stages { preprocess, plugin: usage, .. } = stages;
         let (inputs, finish) = match timed(preprocess, self.prepare(request, usage)).await? {
             Work::Answered(reply) => return Ok(reply),
             Work::Inputs(inputs, finish) => (inputs, finish),
         };
-        let Inference { outputs, queued, ran } = self.model()?.infer(inputs, self.deadline).await?;
+        let Inference { outputs, queued, ran, batch } = self.infer(inputs, pass).await?;
         stages.queue = Some(queued);
         stages.inference = Some(ran);
+        stages.batch = batch;
         let Stages { postprocess, plugin: usage, .. } = stages;
         timed(postprocess, self.finish(outputs, finish, usage)).await
+    }
+
+    /// The model's run, and what it shows of the model.
+    async fn infer(&self, inputs: Vec<Tensor>, pass: Option<Pass>) -> Result<Inference, Fault> {
+        let left = self.deadline.remaining(now());
+        let ran = self.model()?.infer(inputs, self.deadline).await;
+        if let Some(pass) = pass {
+            pass.report(judge(&ran, left, self.release.parts.limits.timeout));
+        }
+        ran
     }
 
     /// The plugin's own way from the request to the reply, models included.

@@ -1,12 +1,16 @@
 //! The life of one request, in order.
 //!
 //! [`Pipeline`] is what the edge sees ([`sandmill_domain::ports::Service`]): it resolves tenant → function → [`Release`]
-//! and admits (`admission`), also against what the tenant may use in all (`account`). A ticket's call then goes one way (`call`):
+//! and admits (`admission`), also against what the tenant may use in all (`account`) and what its model's last runs have shown
+//! (`guard`, around the machine of `breaker`). A ticket's call then goes one way (`call`):
 //! prepare → check → infer → finish, or it is handled whole by a plugin. What comes back is one outcome. It knows models and plugins by their ports alone: no sockets, no wasmtime, no ONNX Runtime.
 
 mod account;
 mod admission;
+mod breaker;
 mod call;
+mod clock;
+mod guard;
 mod pipeline;
 mod release;
 

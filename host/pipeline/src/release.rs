@@ -1,15 +1,16 @@
 //! A function as it is served: its plugins, its model and its bounds, joined and immutable.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::Method;
 use sandmill_domain::ports::{Form, Model, Outcome, Plugin};
-use sandmill_domain::{Deadline, FunctionLimits, FunctionName, ReleaseNumber, Request, TenantId};
+use sandmill_domain::{BreakerState, Deadline, FunctionLimits, FunctionName, ReleaseNumber, Request, TenantId};
 use tokio::sync::Semaphore;
 
 use crate::account::Account;
-use crate::call;
+use crate::call::Call;
+use crate::clock::now;
+use crate::guard::Guard;
 
 /// What stands around the model.
 #[derive(Clone, Default)]
@@ -59,13 +60,16 @@ pub struct Release {
     pub(crate) parts: ReleaseParts,
     /// One permit per request under way.
     pub(crate) permits: Arc<Semaphore>,
+    /// Closed, unless its model only fails.
+    pub(crate) guard: Arc<Guard>,
 }
 
 impl Release {
     /// Joins the parts.
     pub fn new(parts: ReleaseParts) -> Self {
         let permits = parts.limits.concurrency_max.min(Semaphore::MAX_PERMITS);
-        Self { parts, permits: Arc::new(Semaphore::new(permits)) }
+        let guard = Guard::new(parts.tenant.clone(), parts.function.clone(), parts.limits.breaker);
+        Self { parts, permits: Arc::new(Semaphore::new(permits)), guard }
     }
 
     /// Whose function it is.
@@ -88,10 +92,15 @@ impl Release {
         &self.parts.plugins
     }
 
+    /// Tells of each move of its breaker from now on; a new one is closed. `told` must be quick: a call waits for it.
+    pub fn watch_breaker(&self, told: impl Fn(BreakerState) + Send + 'static) {
+        self.guard.watch(Box::new(told));
+    }
+
     /// Runs one request through the whole function, without admission: for the sample request that a release must
     /// answer before it is served.
     pub async fn rehearse(self: Arc<Self>, request: Request) -> Outcome {
-        let deadline = Deadline::after(Instant::now(), self.parts.limits.timeout);
-        call::run(&self, Form::Function, request, deadline).await
+        let deadline = Deadline::after(now(), self.parts.limits.timeout);
+        Call::new(&self, Form::Function, deadline).run(request, None).await
     }
 }

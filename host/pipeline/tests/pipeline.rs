@@ -50,7 +50,7 @@ impl Model for Echo {
     fn infer(&self, mut inputs: Vec<Tensor>, _deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
         self.runs.fetch_add(1, Ordering::Relaxed);
         "out".clone_into(&mut inputs[0].name);
-        Box::pin(async { Ok(Inference { outputs: inputs, queued: Duration::ZERO, ran: Duration::from_millis(1) }) })
+        Box::pin(async { Ok(Inference { outputs: inputs, queued: Duration::ZERO, ran: Duration::from_millis(1), batch: None }) })
     }
 }
 

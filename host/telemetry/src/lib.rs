@@ -7,5 +7,5 @@ mod metrics;
 mod record;
 
 pub use logs::{LogError, LogFormat, Logs, start_logs};
-pub use metrics::{InFlight, MetricsError, PluginLoad, Telemetry};
+pub use metrics::{BreakerMetrics, InFlight, MetricsError, PluginLoad, Telemetry};
 pub use record::Record;

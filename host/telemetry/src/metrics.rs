@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use sandmill_domain::ports::{PluginUsage, Stages};
-use sandmill_domain::{Fault, FunctionName, TenantId};
+use sandmill_domain::{BreakerState, Fault, FunctionName, TenantId};
 use thiserror::Error;
 
 /// From 50 µs, a digits model inline, to 30 s, a deadline: about two buckets to a factor of 2.5.
@@ -23,6 +24,9 @@ const MEMORY_BYTES: [f64; 9] =
 /// From 5 µs, a small instance, to a second, the default of a plugin's time.
 const PLUGIN_SECONDS: [f64; 16] =
     [5e-6, 10e-6, 15e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 0.1, 0.5, 1.0];
+
+/// Rows of one run.
+const ROWS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
 /// The labels of what belongs to one function.
 const FUNCTION: [&str; 2] = ["tenant", "function"];
@@ -44,6 +48,8 @@ pub struct Telemetry {
     preprocess: HistogramVec,
     queue: HistogramVec,
     inference: HistogramVec,
+    batch_rows: HistogramVec,
+    batches: IntCounterVec,
     postprocess: HistogramVec,
     handle: HistogramVec,
     instantiation: HistogramVec,
@@ -58,6 +64,8 @@ pub struct Telemetry {
     in_flight: IntGaugeVec,
     model_load: GaugeVec,
     warm_up: GaugeVec,
+    breaker: IntGaugeVec,
+    breaker_transitions: IntCounterVec,
     connections: IntGauge,
     ready: Gauge,
 }
@@ -79,6 +87,12 @@ impl Telemetry {
             preprocess: page.histograms("preprocess_duration_seconds", "The plugin's preprocessing, or decoding tensors.")?,
             queue: page.histograms("queue_duration_seconds", "Waiting for the model.")?,
             inference: page.histograms("inference_duration_seconds", "The model's run.")?,
+            batch_rows: page.histograms_of("batch_rows", "Rows of one run, which several requests may share.", &ROWS)?,
+            batches: page.counters(
+                "batches_total",
+                "Runs of the model, by why each began when it did; runs that handlers ask for are not counted.",
+                &["tenant", "function", "reason"],
+            )?,
             postprocess: page.histograms("postprocess_duration_seconds", "The plugin's postprocessing, or encoding tensors.")?,
             handle: page.histograms("handle_duration_seconds", "A handler's whole work, its models' runs included.")?,
             instantiation: page.histograms_of(
@@ -113,6 +127,12 @@ impl Telemetry {
             in_flight: page.int_gauges("requests_in_flight", "Requests admitted and not answered yet.", &FUNCTION)?,
             model_load: page.gauges("model_load_duration_seconds", "Reading and optimising the model, last time.", &FUNCTION)?,
             warm_up: page.gauges("model_warm_up_duration_seconds", "Warming the model up, last time.", &FUNCTION)?,
+            breaker: page.int_gauges("breaker_state", "The breaker: 0 is closed, 1 half-open, 2 open.", &FUNCTION)?,
+            breaker_transitions: page.counters(
+                "breaker_transitions_total",
+                "Times that the breaker came to a state.",
+                &["tenant", "function", "to"],
+            )?,
             connections: page.int_gauge("connections", "Open client connections.")?,
             ready: page.gauge("ready", "1 when every function is warm and nothing drains.")?,
             registry,
@@ -165,6 +185,20 @@ impl Telemetry {
         }
     }
 
+    /// A function has a breaker, which is closed.
+    pub fn breaker(&self, tenant: &TenantId, function: &FunctionName) -> BreakerMetrics {
+        let labels = [tenant.as_str(), function.as_str()];
+        let to = |state: BreakerState| self.breaker_transitions.with_label_values(&[labels[0], labels[1], state.name()]);
+        let state = self.breaker.with_label_values(&labels);
+        state.set(0);
+        BreakerMetrics {
+            state,
+            to_closed: to(BreakerState::Closed),
+            to_half_open: to(BreakerState::HalfOpen),
+            to_open: to(BreakerState::Open),
+        }
+    }
+
     /// The host became ready, or is ready no more.
     pub fn set_ready(&self, ready: bool) {
         self.ready.set(f64::from(u8::from(ready)));
@@ -192,6 +226,11 @@ impl Telemetry {
                 histogram.with_label_values(&labels).observe(duration.as_secs_f64());
             }
         }
+        if let Some(batch) = &end.stages.batch {
+            #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 rows")]
+            self.batch_rows.with_label_values(&labels).observe(batch.rows as f64);
+            self.batches.with_label_values(&[tenant, function, batch.reason.as_str()]).inc();
+        }
         if let Some(usage) = &end.stages.plugin {
             self.count_plugin(&labels, usage);
         }
@@ -217,6 +256,28 @@ pub struct PluginLoad {
     pub compile: Duration,
     /// Its snapshot, when that was taken; none if it has none.
     pub snapshot: Option<Duration>,
+}
+
+/// The metrics of one function's breaker.
+#[derive(Debug)]
+pub struct BreakerMetrics {
+    state: IntGauge,
+    to_closed: IntCounter,
+    to_half_open: IntCounter,
+    to_open: IntCounter,
+}
+
+impl BreakerMetrics {
+    /// The breaker has come to this state.
+    pub fn moved(&self, to: BreakerState) {
+        let (value, transitions) = match to {
+            BreakerState::Closed => (0, &self.to_closed),
+            BreakerState::HalfOpen => (1, &self.to_half_open),
+            BreakerState::Open => (2, &self.to_open),
+        };
+        self.state.set(value);
+        transitions.inc();
+    }
 }
 
 /// What of a request's record is counted.
@@ -308,5 +369,23 @@ mod tests {
         assert_eq!(in_flight(), Some(true));
         drop(guard);
         assert_eq!(in_flight(), Some(false));
+    }
+
+    #[test]
+    fn a_breaker_is_shown_before_it_moves() {
+        let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
+        let breaker = telemetry.breaker(&TenantId::local(), &FunctionName::new("digits").expect("a name"));
+        let found = |line: &str| {
+            let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
+            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+        };
+        found(r#"sandmill_breaker_state{function="digits",tenant="default"} 0"#);
+        found(r#"sandmill_breaker_transitions_total{function="digits",tenant="default",to="half_open"} 0"#);
+        for (to, value) in [(BreakerState::Open, 2), (BreakerState::HalfOpen, 1), (BreakerState::Closed, 0)] {
+            breaker.moved(to);
+            found(&format!(r#"sandmill_breaker_state{{function="digits",tenant="default"}} {value}"#));
+            let to = to.name();
+            found(&format!(r#"sandmill_breaker_transitions_total{{function="digits",tenant="default",to="{to}"}} 1"#));
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! `[limits]` and `[instances]`. What the host gives at most is not known here.
+//! `[limits]`, `[breaker]` and `[instances]`. What the host gives at most is not known here.
 
-use sandmill_domain::{FunctionLimits, InstanceBudget, InstancePolicy, PluginLimits};
+use sandmill_domain::{BreakerLimits, FunctionLimits, InstanceBudget, InstancePolicy, PluginLimits};
 use serde::Deserialize;
 
 use crate::document::{Document, Problem};
@@ -37,13 +37,14 @@ pub(crate) struct LimitsTable {
 
 impl LimitsTable {
     /// The function's bounds; what a plugin has where the table does not say is the host's to choose.
-    pub(crate) fn limits(&self, plugin: &PluginLimits) -> FunctionLimits {
+    pub(crate) fn limits(&self, plugin: &PluginLimits, breaker: &BreakerTable) -> FunctionLimits {
         let default = FunctionLimits::default();
         FunctionLimits {
             timeout: self.timeout_ms.map_or(default.timeout, Count::as_millis),
             body_bytes_max: self.body_bytes_max.map_or(default.body_bytes_max, ByteSize::get),
             concurrency_max: self.concurrency_max.map_or(default.concurrency_max, Count::get),
             plugin: self.plugin_limits(plugin),
+            breaker: breaker.limits(),
         }
     }
 
@@ -62,6 +63,24 @@ impl LimitsTable {
             host_calls_max: table.plugin_host_calls_max.map_or(default.host_calls_max, Count::get),
             init_time: table.plugin_init_time_ms.map_or(default.init_time, Count::as_millis),
             snapshot_bytes_max: table.plugin_snapshot_bytes_max.map_or(default.snapshot_bytes_max, ByteSize::get),
+        }
+    }
+}
+
+/// `[breaker]`
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BreakerTable {
+    failures_max: Option<Count<1, 1_000_000>>,
+    open_ms: Option<Millis>,
+}
+
+impl BreakerTable {
+    fn limits(&self) -> BreakerLimits {
+        let default = BreakerLimits::default();
+        BreakerLimits {
+            failures_max: self.failures_max.map_or(default.failures_max, Count::get),
+            open_time: self.open_ms.map_or(default.open_time, Count::as_millis),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `[limits]`, `[instances]` and `[grants]`.
+//! `[limits]`, `[breaker]`, `[instances]` and `[grants]`.
 
 use sandmill_domain::{FunctionLimits, Grants, InstanceBudget, InstancePolicy, PluginLimits};
 
@@ -59,6 +59,22 @@ fn every_limit_of_a_plugin_has_the_key_that_the_host_names() {
     let lines: String = keys.iter().map(|(key, asked, _)| format!("{key} = {asked}\n")).collect();
     let limits = Fixture::new(format!("{MODEL}\n[limits]\n{lines}")).read().expect("good").limits;
     assert_eq!((keys.len(), limits), (12, FunctionLimits { plugin: most, ..FunctionLimits::default() }));
+}
+
+#[test]
+fn a_breaker_has_its_bounds() {
+    let cases = [
+        ("failures_max = 0", "expected an integer from 1 to 1000000, found 0"),
+        ("failures_max = 1000001", "expected an integer from 1 to 1000000, found 1000001"),
+        ("open_ms = 0", "expected an integer from 1 to 3600000, found 0"),
+        ("open_ms = 3600001", "expected an integer from 1 to 3600000, found 3600001"),
+        ("open = 1", "unknown key; there are failures_max, open_ms"),
+    ];
+    for (line, expected) in cases {
+        let key = line.split(' ').next().expect("a key");
+        refused_below(MODEL, &format!("breaker.{line}"), &format!("breaker.{key}: {expected}"));
+    }
+    refused_below(MODEL, "breaker = false", "breaker: expected a table, found a boolean");
 }
 
 #[test]
@@ -160,7 +176,10 @@ fn the_documented_keys_and_defaults_are_the_real_ones() {
 
     let cut = |table: &str| example.split_once(&format!("[{table}]")).expect("given").1.split("\n[").next().expect("some");
     let (limits, instances, grants) = (cut("limits"), cut("instances").replace("\"fresh\"", "\"reuse\""), cut("grants"));
-    let manifest = format!("model.path = 'model.onnx'\n[limits]{limits}\n[instances]{instances}\n[grants]{grants}");
+    let breaker = cut("breaker");
+    assert!(["failures_max", "open_ms"].iter().all(|key| breaker.contains(key)), "{breaker}");
+    let manifest =
+        format!("model.path = 'model.onnx'\n[limits]{limits}\n[breaker]{breaker}\n[instances]{instances}\n[grants]{grants}");
     let function = Fixture::new(manifest).read().expect("good");
     assert_eq!((function.limits, function.grants), (FunctionLimits::default(), Grants::default()));
     assert_eq!(function.instances, InstancePolicy::Reuse(InstanceBudget::default()));

@@ -15,7 +15,7 @@ use http::Method;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sandmill_catalog::{Digest, FileLimits, Plugins, read_function, read_functions};
-use sandmill_domain::{FunctionLimits, Grants, InstanceBudget, InstancePolicy, PluginLimits};
+use sandmill_domain::{BreakerLimits, FunctionLimits, Grants, InstanceBudget, InstancePolicy, PluginLimits};
 
 use crate::fixture::Fixture;
 
@@ -57,6 +57,9 @@ plugin_log_bytes_max = 0
 plugin_host_calls_max = 5
 plugin_init_time_ms = 6
 plugin_snapshot_bytes_max = "1GiB"
+[breaker]
+failures_max = 7
+open_ms = 8
 [instances]
 policy = "reuse"
 requests_max = 10
@@ -112,6 +115,7 @@ fn a_whole_function_is_read() {
             init_time: Duration::from_millis(6),
             snapshot_bytes_max: 1 << 30,
         },
+        breaker: BreakerLimits { failures_max: 7, open_time: Duration::from_millis(8) },
     };
     assert_eq!(function.limits, limits);
     let budget = InstanceBudget { requests_max: 10, age_max: Duration::from_secs(20), jitter_percent: 0 };
@@ -357,7 +361,7 @@ fn all_folders_are_refused_at_once() {
         "angle/model.onnx: is no folder: give the folder that holds `function.toml`",
         "digits/function.toml:1: a function needs a `[model]`, a `[plugin]` that answers by itself, or both",
         "digits/function.toml:1: x: unknown key; there are name, methods, assets, model, models, plugin, \
-            preprocess, postprocess, config, limits, instances, grants, sample",
+            preprocess, postprocess, config, limits, breaker, instances, grants, sample",
         "other: the name `same` is already taken by the function in angle",
     ];
     assert_eq!(told, expected);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed expectation is how a test speaks")]
 
 mod answers;
+mod batching;
 mod endings;
 mod harness;
 mod refusals;

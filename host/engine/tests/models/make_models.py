@@ -98,6 +98,18 @@ save(
     [numpy_helper.from_array(np.array([1, 2, 3, 4], np.float32), "table")],
 )
 
+# Each row's answer depends on all rows, as that of a dynamically quantised model does.
+save(
+    "neighbours",
+    [
+        helper.make_node("ReduceMax", ["x", "rows"], ["most"], keepdims=1),
+        helper.make_node("Sub", ["x", "most"], ["y"]),
+    ],
+    [value("x", F32, ["n", 2])],
+    [value("y", F32, ["n", 2])],
+    [numpy_helper.from_array(np.array([0], np.int64), "rows")],
+)
+
 # Zeros do not suit it: a warm-up must fail.
 save(
     "no_zeros",

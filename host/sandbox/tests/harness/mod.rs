@@ -180,7 +180,7 @@ impl Model for TestModel {
         Box::pin(async move {
             let late = || Fault::new(Code::DeadlineExceeded, "the model did not answer in time");
             let outputs = tokio::time::timeout_at(deadline.instant().into(), work).await.map_err(|_| late())??;
-            Ok(Inference { outputs, queued: Duration::from_millis(1), ran: Duration::from_millis(2) })
+            Ok(Inference { outputs, queued: Duration::from_millis(1), ran: Duration::from_millis(2), batch: None })
         })
     }
 }

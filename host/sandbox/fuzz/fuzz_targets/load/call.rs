@@ -204,7 +204,7 @@ impl Model for Echo {
 
     fn infer(&self, inputs: Vec<Tensor>, _deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
         self.0.signature.check_inputs(&inputs).expect("the sandbox checks what it runs a model on");
-        Box::pin(async { Ok(Inference { outputs: inputs, queued: Duration::ZERO, ran: Duration::ZERO }) })
+        Box::pin(async { Ok(Inference { outputs: inputs, queued: Duration::ZERO, ran: Duration::ZERO, batch: None }) })
     }
 }
 

@@ -1,0 +1,339 @@
+//! The calls of one model that wait, bounded in number and bytes, in two lanes: one for threads, which sleep until there are some, and
+//! one for tasks, which are started when there are. Knows nothing of how a run is made.
+
+use std::collections::VecDeque;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use sandmill_domain::{BatchReason, Code, Fault};
+
+use crate::batch::{self, Policy, Step};
+use crate::call::{Bytes, Call, full};
+use crate::lock;
+
+/// The queue; closed when its model goes away.
+pub(crate) struct Queue {
+    waiting: Mutex<Waiting>,
+    filled: Condvar,
+    calls_max: usize,
+    bytes_max: usize,
+    bytes: Arc<AtomicUsize>,
+    tasks_max: usize,
+}
+
+struct Waiting {
+    for_threads: Lane,
+    for_tasks: Lane,
+    /// Whether calls may be put into the tasks' lane.
+    has_tasks: bool,
+    /// Tasks that will come, or come back, for calls.
+    tasks: usize,
+    /// One of them has yet to come: it will find whatever is queued until then.
+    coming: bool,
+    closed: bool,
+}
+
+struct Lane {
+    calls: VecDeque<Arc<Call>>,
+    policy: Policy,
+}
+
+/// What whoever has queued a call is to do.
+pub(crate) enum Next {
+    /// Nothing: somebody comes for it.
+    Leave,
+    /// Start a task, which will [`Queue::fetch`].
+    SendTask,
+    /// Run these at once: nothing is gained by waiting.
+    Run(Fetched),
+}
+
+/// Calls that run together.
+pub(crate) struct Fetched {
+    pub(crate) calls: Vec<Arc<Call>>,
+    pub(crate) reason: BatchReason,
+    /// There is more, and nobody on the way to it: another task is to be started.
+    pub(crate) more: bool,
+}
+
+impl Queue {
+    /// An empty queue for threads, which fetch one call at a time.
+    pub(crate) fn new(calls_max: usize, bytes_max: usize, tasks_max: usize) -> Self {
+        let lane = || Lane { calls: VecDeque::new(), policy: Policy::OFF };
+        let (for_threads, for_tasks) = (lane(), lane());
+        let waiting = Waiting { for_threads, for_tasks, has_tasks: false, tasks: 0, coming: false, closed: false };
+        let (waiting, filled) = (Mutex::new(waiting), Condvar::new());
+        Self { waiting, filled, calls_max, bytes_max, bytes: Arc::default(), tasks_max }
+    }
+
+    /// How calls are fetched from now on; by tasks only if there is a policy for them.
+    pub(crate) fn set(&self, threads: Policy, tasks: Option<Policy>) {
+        let mut waiting = lock(&self.waiting);
+        waiting.for_threads.policy = threads;
+        waiting.for_tasks.policy = tasks.unwrap_or(Policy::OFF);
+        waiting.has_tasks = tasks.is_some();
+        drop(waiting);
+        self.filled.notify_all();
+    }
+
+    /// All calls are fetched by threads from now on; whether that is new.
+    pub(crate) fn leave_to_threads(&self) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let had_tasks = std::mem::replace(&mut waiting.has_tasks, false);
+        let left = std::mem::take(&mut waiting.for_tasks.calls);
+        waiting.for_threads.calls.extend(left);
+        drop(waiting);
+        self.filled.notify_all();
+        had_tasks
+    }
+
+    /// Counts a call's bytes against the bound.
+    ///
+    /// # Errors
+    /// `Overloaded`.
+    pub(crate) fn count(&self, bytes: usize) -> Result<Bytes, Fault> {
+        Bytes::count(&self.bytes, bytes, self.bytes_max)
+    }
+
+    /// Queues a call, for a task if it is `short`.
+    ///
+    /// # Errors
+    /// `Overloaded` if too many wait, `NotReady` if the model is going away.
+    pub(crate) fn push(&self, call: Arc<Call>, short: bool) -> Result<Next, Fault> {
+        let mut waiting = lock(&self.waiting);
+        if waiting.closed {
+            return Err(Fault::new(Code::NotReady, "the model is going away"));
+        }
+        if waiting.len() >= self.calls_max {
+            waiting.for_threads.forget();
+            waiting.for_tasks.forget();
+        }
+        if waiting.len() >= self.calls_max {
+            return Err(full());
+        }
+        if short && waiting.has_tasks {
+            waiting.for_tasks.calls.push_back(call);
+            return Ok(match waiting.for_tasks.next(Instant::now()) {
+                Step::Run { places, reason: reason @ (BatchReason::Full | BatchReason::Alone) } => {
+                    Next::Run(Fetched { calls: waiting.for_tasks.take(&places), reason, more: false })
+                }
+                _ if waiting.send_task(self.tasks_max) => Next::SendTask,
+                _ => Next::Leave,
+            });
+        }
+        waiting.for_threads.calls.push_back(call);
+        drop(waiting);
+        self.filled.notify_one();
+        Ok(Next::Leave)
+    }
+
+    /// For a task: the next batch, or none, and then it is to end.
+    pub(crate) fn fetch(&self, now: Instant) -> Option<Fetched> {
+        let mut waiting = lock(&self.waiting);
+        waiting.coming = false;
+        match waiting.for_tasks.next(now) {
+            Step::Run { places, reason } => {
+                let calls = waiting.for_tasks.take(&places);
+                let more = !waiting.for_tasks.calls.is_empty() && waiting.send_task(self.tasks_max);
+                Some(Fetched { calls, reason, more })
+            }
+            Step::Rest | Step::Wait { .. } => {
+                waiting.tasks = waiting.tasks.saturating_sub(1);
+                None
+            }
+        }
+    }
+
+    /// A task was dropped before it came to fetch.
+    pub(crate) fn forget_task(&self) {
+        let mut waiting = lock(&self.waiting);
+        waiting.tasks = waiting.tasks.saturating_sub(1);
+        waiting.coming = false;
+    }
+
+    /// For a thread: waits for the next batch; none when the queue is closed and empty.
+    pub(crate) fn wait(&self) -> Option<Fetched> {
+        let mut waiting = lock(&self.waiting);
+        loop {
+            let closed = waiting.closed;
+            waiting = match waiting.for_threads.next(Instant::now()) {
+                Step::Run { places, reason } => {
+                    let calls = waiting.for_threads.take(&places);
+                    return Some(Fetched { calls, reason, more: false });
+                }
+                Step::Rest if closed => return None,
+                Step::Rest => self.sleep(waiting, None),
+                Step::Wait { until } => self.sleep(waiting, Some(until)),
+            };
+        }
+    }
+
+    fn sleep<'a>(&self, waiting: MutexGuard<'a, Waiting>, until: Option<Instant>) -> MutexGuard<'a, Waiting> {
+        match until {
+            None => self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+            Some(until) => {
+                let time = until.saturating_duration_since(Instant::now());
+                self.filled.wait_timeout(waiting, time).unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
+
+    /// Takes no more calls; threads end when those that wait have run.
+    pub(crate) fn close(&self) {
+        self.leave_to_threads();
+        lock(&self.waiting).closed = true;
+        self.filled.notify_all();
+    }
+}
+
+impl Lane {
+    /// Drops the calls that nobody waits for any more.
+    fn forget(&mut self) {
+        self.calls.retain(|call| call.is_wanted());
+    }
+
+    fn next(&mut self, now: Instant) -> Step {
+        self.forget();
+        batch::next(self.calls.iter().map(|call| &call.slot), self.policy, now)
+    }
+
+    /// Places that ascend.
+    fn take(&mut self, places: &[usize]) -> Vec<Arc<Call>> {
+        let taken: Vec<_> = places.iter().rev().filter_map(|place| self.calls.remove(*place)).collect();
+        taken.into_iter().rev().collect()
+    }
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.for_threads.calls.len() + self.for_tasks.calls.len()
+    }
+
+    /// Whether one more task is to be started; it is counted.
+    fn send_task(&mut self, tasks_max: usize) -> bool {
+        let send = !self.coming && self.tasks < tasks_max;
+        if send {
+            self.coming = true;
+            self.tasks += 1;
+        }
+        send
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sandmill_domain::Deadline;
+
+    use super::*;
+    use crate::batch::Slot;
+    use crate::call::Work;
+
+    fn call(queue: &Queue) -> Arc<Call> {
+        let now = Instant::now();
+        let slot = Slot { rows: Some(1), tail: vec![], bytes: 0, submitted: now };
+        let work = Work { inputs: vec![], _bytes: queue.count(0).unwrap() };
+        // Held by the queue alone: the reply is still there.
+        let (call, outcome) = Call::new(work, slot, Deadline::after(now, Duration::from_secs(60)));
+        std::mem::forget(outcome);
+        call
+    }
+
+    fn sends(queue: &Queue) -> bool {
+        matches!(queue.push(call(queue), true).unwrap(), Next::SendTask)
+    }
+
+    fn leaves(queue: &Queue, short: bool) -> bool {
+        matches!(queue.push(call(queue), short).unwrap(), Next::Leave)
+    }
+
+    fn by_tasks(tasks_max: usize) -> Queue {
+        let queue = Queue::new(16, 0, tasks_max);
+        queue.set(Policy::OFF, Some(Policy { rows_max: 4, ..Policy::OFF }));
+        queue
+    }
+
+    #[test]
+    fn one_task_comes_for_all_calls_that_are_queued_before_it_does() {
+        let queue = by_tasks(2);
+        assert!(sends(&queue));
+        assert!(leaves(&queue, true), "one is coming");
+        let fetched = queue.fetch(Instant::now()).unwrap();
+        assert_eq!((fetched.calls.len(), fetched.reason, fetched.more), (2, BatchReason::Idle, false));
+        // While that runs, another one is sent, and no third.
+        assert!(sends(&queue));
+        assert!(queue.fetch(Instant::now()).is_some());
+        assert!(leaves(&queue, true), "both will come back");
+        assert!(queue.fetch(Instant::now()).is_some());
+        assert!(queue.fetch(Instant::now()).is_none());
+        assert!(queue.fetch(Instant::now()).is_none());
+        assert!(sends(&queue), "both have gone");
+    }
+
+    #[test]
+    fn who_fills_a_batch_runs_it() {
+        let queue = by_tasks(2);
+        assert!(sends(&queue) && leaves(&queue, true) && leaves(&queue, true));
+        let Next::Run(fetched) = queue.push(call(&queue), true).unwrap() else { panic!("it is full") };
+        assert_eq!((fetched.calls.len(), fetched.reason), (4, BatchReason::Full));
+        assert!(queue.fetch(Instant::now()).is_none(), "the task comes too late");
+
+        queue.set(Policy::OFF, Some(Policy::OFF));
+        let Next::Run(fetched) = queue.push(call(&queue), true).unwrap() else { panic!("it is for itself") };
+        assert_eq!((fetched.calls.len(), fetched.reason), (1, BatchReason::Alone));
+    }
+
+    #[test]
+    fn a_long_call_is_for_threads_while_short_ones_are_for_tasks() {
+        let queue = by_tasks(1);
+        assert!(leaves(&queue, false));
+        assert!(sends(&queue));
+        let fetched = queue.wait().unwrap();
+        assert_eq!((fetched.calls.len(), fetched.reason), (1, BatchReason::Alone));
+        assert_eq!(queue.fetch(Instant::now()).unwrap().calls.len(), 1);
+    }
+
+    #[test]
+    fn both_lanes_count_against_one_bound() {
+        let queue = Queue::new(2, 0, 1);
+        queue.set(Policy::OFF, Some(Policy { rows_max: 4, ..Policy::OFF }));
+        assert!(leaves(&queue, false) && sends(&queue));
+        assert!(queue.push(call(&queue), true).is_err_and(|fault| fault.code == Code::Overloaded));
+    }
+
+    #[test]
+    fn a_task_that_is_dropped_leaves_its_place() {
+        let queue = by_tasks(1);
+        assert!(sends(&queue));
+        queue.forget_task();
+        assert!(sends(&queue));
+        assert_eq!(queue.fetch(Instant::now()).unwrap().calls.len(), 2);
+    }
+
+    #[test]
+    fn what_tasks_leave_threads_take() {
+        let queue = by_tasks(1);
+        assert!(sends(&queue));
+        assert!(queue.leave_to_threads() && !queue.leave_to_threads());
+        assert!(queue.fetch(Instant::now()).is_none());
+        assert_eq!(queue.wait().unwrap().calls.len(), 1);
+        assert!(leaves(&queue, true));
+        assert_eq!(queue.wait().unwrap().calls.len(), 1);
+        queue.close();
+        assert!(queue.wait().is_none());
+        assert!(queue.push(call(&queue), true).is_err_and(|fault| fault.code == Code::NotReady));
+    }
+
+    #[test]
+    fn a_thread_waits_for_a_batch_only_as_long_as_its_delay() {
+        let queue = Queue::new(16, 0, 1);
+        queue.set(Policy { rows_max: 4, delay: Duration::from_millis(20), ..Policy::OFF }, None);
+        let begun = Instant::now();
+        queue.push(call(&queue), true).unwrap();
+        let fetched = queue.wait().unwrap();
+        assert_eq!(fetched.reason, BatchReason::Delay);
+        assert!(begun.elapsed() >= Duration::from_millis(20));
+    }
+}

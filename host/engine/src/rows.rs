@@ -1,0 +1,181 @@
+//! The rows of a model's tensors: joins the inputs of several calls into one run's, and splits the outputs again. Knows nothing of
+//! queues and of the runtime.
+
+use sandmill_domain::{Axis, Code, Fault, Lender, Signature, Tensor, TensorSpec};
+
+/// The inputs of a model that runs many rows at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Rows {
+    /// In the order of the signature.
+    inputs: Vec<String>,
+}
+
+impl Rows {
+    /// Whether the model's signature allows that calls share a run.
+    ///
+    /// # Errors
+    /// Why not, for whoever asks why there are no batches.
+    pub(crate) fn of(signature: &Signature) -> Result<Self, String> {
+        if signature.inputs.is_empty() {
+            return Err("the model has no inputs".to_owned());
+        }
+        for (side, specs) in [("input", &signature.inputs), ("output", &signature.outputs)] {
+            for spec in specs {
+                check(spec).map_err(|why| format!("{side} `{}` {why}", spec.name))?;
+            }
+        }
+        Ok(Self { inputs: signature.inputs.iter().map(|spec| spec.name.clone()).collect() })
+    }
+
+    /// How many rows a call's inputs have, and the sizes of all other axes; none if they do not agree.
+    pub(crate) fn count(&self, inputs: &[Tensor]) -> Option<(usize, Vec<i64>)> {
+        let mut rows = None;
+        let mut tail = Vec::with_capacity(2 * self.inputs.len());
+        for name in &self.inputs {
+            let tensor = inputs.iter().find(|tensor| tensor.name == *name)?;
+            let (first, rest) = tensor.shape.split_first()?;
+            if rows.is_some_and(|rows| rows != *first) {
+                return None;
+            }
+            rows = Some(*first);
+            // The number of axes, which the signature has fixed, keeps the inputs apart.
+            tail.extend_from_slice(rest);
+        }
+        let rows = usize::try_from(rows?).ok().filter(|rows| *rows > 0)?;
+        Some((rows, tail))
+    }
+
+    /// One run's inputs of those of several calls: one copy of each.
+    ///
+    /// # Errors
+    /// `Overloaded` if there is no memory for them.
+    pub(crate) fn join(&self, calls: &[Vec<Tensor>], lender: &dyn Lender) -> Result<Vec<Tensor>, Fault> {
+        self.inputs.iter().map(|name| join(name, calls, lender)).collect()
+    }
+}
+
+/// Each call's part of one run's outputs, by the rows that it brought. No copy.
+///
+/// # Errors
+/// If an output has not one row for each that went in.
+pub(crate) fn split(outputs: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor>>, Fault> {
+    let total: usize = rows.iter().sum();
+    let torn = |output: &Tensor| {
+        Fault::new(Code::ModelFailed, format!("the model's output `{}` has not one row for each that went in", output.name))
+    };
+    for output in outputs {
+        let all = output.shape.first().and_then(|first| usize::try_from(*first).ok());
+        if all != Some(total) || !output.data.len().is_multiple_of(total.max(1)) {
+            return Err(torn(output));
+        }
+    }
+    let mut from = 0;
+    Ok(rows
+        .iter()
+        .map(|count| {
+            let part = outputs.iter().map(|output| part(output, from, *count, total)).collect();
+            from += count;
+            part
+        })
+        .collect())
+}
+
+fn check(spec: &TensorSpec) -> Result<(), &'static str> {
+    match spec.shape.first() {
+        None => Err("is a scalar, which has no rows"),
+        Some(Axis::Fixed(_)) => Err("has a fixed number of rows"),
+        Some(Axis::Dynamic { .. }) if spec.dtype.size().is_none() => Err("holds byte strings, whose rows differ in length"),
+        Some(Axis::Dynamic { .. }) => Ok(()),
+    }
+}
+
+fn join(name: &str, calls: &[Vec<Tensor>], lender: &dyn Lender) -> Result<Tensor, Fault> {
+    let missing = || Fault::new(Code::Internal, format!("tensor `{name}` is missing from a batch"));
+    let parts: Vec<&Tensor> = calls
+        .iter()
+        .map(|inputs| inputs.iter().find(|tensor| tensor.name == name).ok_or_else(missing))
+        .collect::<Result<_, _>>()?;
+    let first = parts.first().ok_or_else(missing)?;
+    let mut buffer = lender.lend(parts.iter().map(|part| part.data.len()).sum())?;
+    for part in &parts {
+        buffer.push(&part.data).map_err(|_| Fault::new(Code::Internal, "a lent buffer is too short"))?;
+    }
+    let rows = parts.iter().filter_map(|part| part.shape.first()).sum();
+    let shape = std::iter::once(rows).chain(first.shape.iter().skip(1).copied()).collect();
+    Ok(Tensor { name: name.to_owned(), dtype: first.dtype, shape, data: buffer.freeze() })
+}
+
+fn part(output: &Tensor, from: usize, count: usize, total: usize) -> Tensor {
+    let row = output.data.len() / total;
+    let shape = std::iter::once(count as i64).chain(output.shape.iter().skip(1).copied()).collect();
+    let data = output.data.slice(from * row..(from + count) * row);
+    Tensor { name: output.name.clone(), dtype: output.dtype, shape, data }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use sandmill_domain::Dtype;
+
+    use super::*;
+    use crate::pool::Pool;
+
+    fn tensor(name: &str, shape: &[i64], data: &[u8]) -> Tensor {
+        Tensor { name: name.into(), dtype: Dtype::Uint8, shape: shape.to_vec(), data: Bytes::copy_from_slice(data) }
+    }
+
+    fn spec(name: &str, dtype: Dtype, shape: &[Option<i64>]) -> TensorSpec {
+        let axis = |size: &Option<i64>| size.map_or(Axis::Dynamic { symbol: None, max: 9 }, Axis::Fixed);
+        TensorSpec { name: name.into(), dtype, shape: shape.iter().map(axis).collect() }
+    }
+
+    fn rows(names: &[&str]) -> Rows {
+        let inputs = names.iter().map(|name| spec(name, Dtype::Uint8, &[None, None])).collect();
+        Rows::of(&Signature { inputs, outputs: vec![spec("y", Dtype::Fp32, &[None])] }).unwrap()
+    }
+
+    #[test]
+    fn models_without_rows_are_told_why() {
+        let why =
+            |input: TensorSpec, output: TensorSpec| Rows::of(&Signature { inputs: vec![input], outputs: vec![output] }).err();
+        let good = || spec("x", Dtype::Fp32, &[None, Some(3)]);
+        assert_eq!(why(good(), good()), None);
+        assert_eq!(why(spec("sr", Dtype::Int64, &[]), good()).unwrap(), "input `sr` is a scalar, which has no rows");
+        assert_eq!(why(good(), spec("y", Dtype::Fp32, &[Some(1)])).unwrap(), "output `y` has a fixed number of rows");
+        let strings = spec("s", Dtype::Bytes, &[None]);
+        assert_eq!(why(strings, good()).unwrap(), "input `s` holds byte strings, whose rows differ in length");
+    }
+
+    #[test]
+    fn what_went_in_row_by_row_comes_out_row_by_row() {
+        let rows = rows(&["a", "b"]);
+        // In any order.
+        let one = vec![tensor("b", &[1, 1], &[9]), tensor("a", &[1, 2], &[1, 2])];
+        let two = vec![tensor("a", &[2, 2], &[3, 4, 5, 6]), tensor("b", &[2, 1], &[8, 7])];
+        assert_eq!(rows.count(&one), Some((1, vec![2, 1])));
+        assert_eq!(rows.count(&two), Some((2, vec![2, 1])));
+        let joined = rows.join(&[one, two], &Pool::new(1 << 20, 0)).unwrap();
+        assert_eq!(joined, [tensor("a", &[3, 2], &[1, 2, 3, 4, 5, 6]), tensor("b", &[3, 1], &[9, 8, 7])]);
+        let parts = split(&joined, &[1, 2]).unwrap();
+        assert_eq!(parts[0], [tensor("a", &[1, 2], &[1, 2]), tensor("b", &[1, 1], &[9])]);
+        assert_eq!(parts[1], [tensor("a", &[2, 2], &[3, 4, 5, 6]), tensor("b", &[2, 1], &[8, 7])]);
+    }
+
+    #[test]
+    fn rows_that_do_not_agree_are_no_rows() {
+        let rows = rows(&["a", "b"]);
+        let both = |a: &[i64], b: &[i64]| rows.count(&[tensor("a", a, &[]), tensor("b", b, &[])]);
+        assert_eq!(both(&[2, 1], &[3, 1]), None);
+        assert_eq!(both(&[0, 1], &[0, 1]), None);
+        assert_eq!(both(&[], &[]), None);
+        assert_eq!(rows.count(&[tensor("a", &[1, 1], &[])]), None);
+    }
+
+    #[test]
+    fn outputs_without_a_row_for_each_are_not_split() {
+        for shape in [&[2_i64][..], &[], &[4]] {
+            let fault = split(&[tensor("y", shape, &[1, 2])], &[1, 2]).unwrap_err();
+            assert_eq!(fault.code, Code::ModelFailed, "{shape:?}");
+        }
+    }
+}

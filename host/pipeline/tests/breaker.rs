@@ -1,0 +1,290 @@
+//! The breaker of a release, seen through the ports: a model that does what the test wants, and a clock that stands still.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use sandmill_domain::ports::{BoxFuture, Form, Inference, Model, Service, Target, Ticket};
+use sandmill_domain::{
+    Advice, Axis, Blame, BreakerLimits, BreakerState, Buffer, Code, Deadline, Dtype, Fault, FunctionLimits, FunctionName, Lender,
+    ModelInfo, ReleaseNumber, Reply, Request, RequestHead, Signature, TenantId, TenantLimits, Tensor, TensorSpec,
+};
+use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts};
+use tokio::time::{advance, timeout};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+const BODY: &[u8] = br#"{"inputs":[{"name":"x","shape":[1],"datatype":"UINT8","data":[65]}]}"#;
+
+/// What the model does when it is run.
+#[derive(Clone, Copy)]
+enum Mood {
+    Works,
+    Fails(Code, Blame),
+    Hangs,
+}
+
+const FAILS: Mood = Mood::Fails(Code::ModelFailed, Blame::Model);
+
+struct Moody {
+    info: Arc<ModelInfo>,
+    mood: Mutex<Mood>,
+    runs: AtomicUsize,
+}
+
+impl Lender for Moody {
+    fn lend(&self, capacity: usize) -> Result<Buffer, Fault> {
+        Ok(Buffer::new(vec![0; capacity.div_ceil(8)], capacity, None))
+    }
+}
+
+impl Model for Moody {
+    fn info(&self) -> &Arc<ModelInfo> {
+        &self.info
+    }
+
+    fn lender(&self) -> &dyn Lender {
+        self
+    }
+
+    fn infer(&self, inputs: Vec<Tensor>, _deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        let mood = *self.mood.lock().expect("not poisoned");
+        Box::pin(async move {
+            match mood {
+                Mood::Works => Ok(Inference { outputs: inputs, queued: Duration::ZERO, ran: Duration::ZERO, batch: None }),
+                Mood::Fails(code, blame) => Err(Fault::new(code, "as the test wants").blaming(blame)),
+                Mood::Hangs => std::future::pending().await,
+            }
+        })
+    }
+}
+
+/// A function of such a model, and every state that its breaker came to.
+struct Scene {
+    model: Arc<Moody>,
+    pipeline: Pipeline,
+    moves: Arc<Mutex<Vec<BreakerState>>>,
+}
+
+impl Scene {
+    fn new(mood: Mood) -> Self {
+        Self::with(mood, BreakerLimits::default())
+    }
+
+    fn with(mood: Mood, breaker: BreakerLimits) -> Self {
+        let axis = Axis::Dynamic { symbol: None, max: 8 };
+        let spec = TensorSpec { name: "x".to_owned(), dtype: Dtype::Uint8, shape: vec![axis] };
+        let signature = Signature { inputs: vec![spec.clone()], outputs: vec![spec] };
+        let info = Arc::new(ModelInfo { name: "moody".to_owned(), signature, metadata: vec![] });
+        let model = Arc::new(Moody { info, mood: Mutex::new(mood), runs: AtomicUsize::new(0) });
+        let release = Release::new(ReleaseParts {
+            account: Account::new(TenantLimits { instances_max: 0, guest_memory_bytes_max: 0 }),
+            tenant: TenantId::local(),
+            function: target().function,
+            number: ReleaseNumber::FIRST,
+            methods: vec![Method::POST],
+            limits: FunctionLimits { breaker, ..FunctionLimits::default() },
+            model: Some(Arc::clone(&model) as Arc<dyn Model>),
+            plugins: Plugins::default(),
+        });
+        let moves: Arc<Mutex<Vec<BreakerState>>> = Arc::default();
+        let seen = Arc::clone(&moves);
+        release.watch_breaker(move |to| seen.lock().expect("not poisoned").push(to));
+        let pipeline = Pipeline::default();
+        pipeline.publish(vec![Arc::new(release)]);
+        Self { model, pipeline, moves }
+    }
+
+    fn becomes(&self, mood: Mood) {
+        *self.model.mood.lock().expect("not poisoned") = mood;
+    }
+
+    fn admit(&self) -> Result<Box<dyn Ticket>, Fault> {
+        self.pipeline.admit(&target(), &Method::POST)
+    }
+
+    /// A refusal at admission, and when to come again.
+    fn refusal(&self) -> (Code, Option<Duration>) {
+        let fault = self.admit().map(|_ticket| ()).expect_err("a refusal");
+        match fault.advice {
+            Some(Advice::RetryAfter(wait)) => (fault.code, Some(wait)),
+            _ => (fault.code, None),
+        }
+    }
+
+    async fn call(&self) -> Result<Reply, Fault> {
+        call(self.admit()?, BODY).await
+    }
+
+    async fn calls(&self, count: usize) {
+        for _ in 0..count {
+            let fault = self.call().await.expect_err("a fault");
+            assert_ne!(fault.code, Code::ModelUnhealthy, "{fault}");
+        }
+    }
+
+    /// The model failed so often that the breaker has just opened.
+    async fn opened() -> Self {
+        let scene = Self::new(FAILS);
+        scene.calls(5).await;
+        scene
+    }
+
+    fn runs(&self) -> usize {
+        self.model.runs.load(Ordering::Relaxed)
+    }
+
+    fn moves(&self) -> Vec<BreakerState> {
+        self.moves.lock().expect("not poisoned").clone()
+    }
+}
+
+fn target() -> Target {
+    let function = FunctionName::new("moody").expect("a name");
+    Target { tenant: TenantId::local(), function, release: None, form: Form::OpenInference }
+}
+
+async fn call(ticket: Box<dyn Ticket>, body: &'static [u8]) -> Result<Reply, Fault> {
+    let head = RequestHead { method: Method::POST, path_rest: String::new(), query: None, headers: HeaderMap::new() };
+    ticket.call(Request { head, body: Bytes::from_static(body) }).await.result
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_only_fails_is_left_alone_and_then_tried() {
+    use BreakerState::{Closed, HalfOpen, Open};
+    let scene = Scene::opened().await;
+    assert_eq!(scene.refusal(), (Code::ModelUnhealthy, Some(MINUTE)));
+    advance(MINUTE - SECOND).await;
+    assert_eq!(scene.refusal(), (Code::ModelUnhealthy, Some(SECOND)));
+    assert_eq!((scene.runs(), scene.moves()), (5, vec![Open]));
+
+    advance(SECOND).await;
+    let fault = scene.call().await.expect_err("it still fails");
+    assert_eq!(fault.code, Code::ModelFailed);
+    assert_eq!(scene.refusal(), (Code::ModelUnhealthy, Some(MINUTE)));
+
+    advance(MINUTE).await;
+    scene.becomes(Mood::Works);
+    assert!(scene.call().await.is_ok());
+    let held = (scene.admit().expect("one"), scene.admit().expect("two"));
+    assert_eq!((scene.runs(), scene.moves()), (7, vec![Open, HalfOpen, Open, HalfOpen, Closed]));
+
+    drop(held);
+    scene.becomes(FAILS);
+    scene.calls(5).await;
+    assert_eq!(scene.refusal().0, Code::ModelUnhealthy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_ends_the_row() {
+    let scene = Scene::new(FAILS);
+    for _ in 0..3 {
+        scene.becomes(FAILS);
+        scene.calls(4).await;
+        scene.becomes(Mood::Works);
+        scene.call().await.expect("a reply");
+    }
+    assert_eq!(scene.moves(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_one_call_tries_the_model_the_others_are_refused() {
+    let scene = Scene::opened().await;
+    advance(MINUTE).await;
+    let probe = scene.admit().expect("the probe");
+    assert_eq!(scene.refusal(), (Code::ModelUnhealthy, None));
+    advance(MINUTE).await;
+    assert_eq!(scene.refusal(), (Code::ModelUnhealthy, None));
+    scene.becomes(Mood::Works);
+    call(probe, BODY).await.expect("a reply");
+    assert!(scene.admit().is_ok());
+}
+
+#[test]
+fn of_many_at_once_one_is_the_probe() {
+    let scene = Scene::with(FAILS, BreakerLimits { failures_max: 1, open_time: Duration::ZERO });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(scene.calls(1));
+    for _ in 0..100 {
+        let admit = || scene.admit().ok();
+        let admitted: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(admit)).collect();
+            threads.into_iter().filter_map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert_eq!(admitted.len(), 1);
+    }
+    assert_eq!(scene.moves(), [BreakerState::Open, BreakerState::HalfOpen]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_never_came_to_a_run_gives_its_place_back() {
+    let scene = Scene::opened().await;
+    advance(MINUTE).await;
+    drop(scene.admit().expect("the client goes away before its body"));
+
+    scene.becomes(Mood::Hangs);
+    let gone = timeout(SECOND, call(scene.admit().expect("the next"), BODY)).await;
+    assert!(gone.is_err(), "the client goes away in the middle of the run");
+
+    let fault = call(scene.admit().expect("the next"), b"no tensors").await.expect_err("a fault");
+    assert_eq!(fault.code, Code::InvalidInput);
+
+    scene.becomes(Mood::Fails(Code::Overloaded, Blame::Host));
+    assert_eq!(call(scene.admit().expect("the next"), BODY).await.expect_err("a fault").code, Code::Overloaded);
+
+    scene.becomes(Mood::Works);
+    scene.call().await.expect("a reply");
+    assert_eq!(scene.moves(), [BreakerState::Open, BreakerState::HalfOpen, BreakerState::Closed]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_admitted_before_says_nothing_of_what_comes_after() {
+    let scene = Scene::new(FAILS);
+    let early: Vec<_> = (0..6).map(|_| scene.admit().expect("closed")).collect();
+    scene.calls(5).await;
+    advance(MINUTE).await;
+    let probe = scene.admit().expect("the probe");
+    for ticket in early {
+        call(ticket, BODY).await.expect_err("a fault");
+    }
+    scene.becomes(Mood::Works);
+    call(probe, BODY).await.expect("a reply");
+    assert_eq!(scene.moves(), [BreakerState::Open, BreakerState::HalfOpen, BreakerState::Closed]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_the_models_fault_does_not_count() {
+    let scene = Scene::new(Mood::Works);
+    for (code, blame) in [
+        (Code::InvalidInput, Blame::Caller),
+        (Code::TooManyRequests, Blame::Caller),
+        (Code::Overloaded, Blame::Host),
+        (Code::NotReady, Blame::Host),
+        (Code::DeadlineExceeded, Blame::Host),
+        (Code::PluginFailed, Blame::Plugin),
+    ] {
+        scene.becomes(Mood::Fails(code, blame));
+        scene.calls(10).await;
+        assert_eq!(scene.moves(), [], "{code:?}");
+    }
+    for (code, blame) in [(Code::Internal, Blame::Host), (Code::DeadlineExceeded, Blame::Model)] {
+        let scene = Scene::new(Mood::Fails(code, blame));
+        scene.calls(5).await;
+        assert_eq!(scene.moves(), [BreakerState::Open], "{code:?}");
+    }
+}
+
+/// Who sends his body slowly leaves the model no time.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_the_caller_used_up_does_not_count() {
+    let scene = Scene::new(Mood::Fails(Code::DeadlineExceeded, Blame::Model));
+    for _ in 0..10 {
+        let ticket = scene.admit().expect("closed");
+        advance(FunctionLimits::default().timeout * 2 / 3).await;
+        call(ticket, BODY).await.expect_err("a fault");
+    }
+    assert_eq!(scene.moves(), []);
+}
