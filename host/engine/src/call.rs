@@ -61,7 +61,6 @@ impl Call {
         }
         let mut state = lock(&self.state);
         let wanted = state.reply.is_some();
-        state.begun = Some(now);
         state.work.take().filter(|_| wanted).map(|work| work.inputs)
     }
 
@@ -73,6 +72,7 @@ impl Call {
         }
         run.calls.fetch_add(1, Ordering::Relaxed);
         state.run = Some(Arc::clone(run));
+        state.begun = Some(Instant::now());
         true
     }
 
@@ -120,17 +120,17 @@ impl Expire for Run {
 pub(crate) struct Run {
     /// Made anew for every run: its terminate flag stays set, and must not hit the next.
     pub(crate) options: RunOptions,
-    /// Those that still want it.
+    /// Those that still want it, and whoever is about to make it.
     calls: AtomicUsize,
 }
 
 impl Run {
     pub(crate) fn new() -> ort::Result<Arc<Self>> {
-        Ok(Arc::new(Self { options: RunOptions::new()?, calls: AtomicUsize::new(0) }))
+        Ok(Arc::new(Self { options: RunOptions::new()?, calls: AtomicUsize::new(1) }))
     }
 
-    /// The last to leave ends it. All calls join before it begins: a count of zero is final.
-    fn leave(&self) {
+    /// The last to leave ends it. Whoever makes it leaves when all calls have joined: then a count of zero is final.
+    pub(crate) fn leave(&self) {
         if self.calls.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.expire();
         }
@@ -225,6 +225,8 @@ mod tests {
         let (one, two, gone) = (call(), call(), call());
         gone.expire();
         assert!(one.join(&run) && two.join(&run) && !gone.join(&run));
+        run.leave();
+        assert_eq!(run.calls.load(Ordering::Relaxed), 2);
         one.expire();
         assert_eq!(run.calls.load(Ordering::Relaxed), 1);
         two.expire();

@@ -29,7 +29,9 @@ const SURPRISE: u32 = 4;
 const NO_SURPRISE: Duration = Duration::from_micros(200);
 
 /// How long the golden inputs may take: the model has run on them before, in far less.
-const GOLDEN_TIME: Duration = Duration::from_secs(1);
+const GOLDEN_TIME: Duration = Duration::from_secs(5);
+/// A model that has worked on them works for so long.
+const GOLDEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs a model once; outputs in the order of its signature.
 pub(crate) type Runner = dyn Fn(&[Tensor], &RunOptions) -> Result<Vec<Tensor>, Fault> + Send + Sync;
@@ -105,6 +107,14 @@ pub(crate) struct Contexts {
     alive: Receiver<()>,
 }
 
+/// How calls came to be run.
+#[derive(Clone, Copy)]
+struct Turn {
+    begun: Instant,
+    reason: BatchReason,
+    here: bool,
+}
+
 /// What the threads and tasks that run a model share.
 struct Shared {
     name: String,
@@ -115,6 +125,8 @@ struct Shared {
     plan: OnceLock<Plan>,
     /// Inputs that the model runs on, if it works.
     golden: OnceLock<Vec<Tensor>>,
+    /// When it last did.
+    worked: Mutex<Option<Instant>>,
     /// The last call's inputs, before there is a plan.
     seen: Mutex<Vec<Seen>>,
 }
@@ -130,8 +142,9 @@ impl Contexts {
     ) -> io::Result<Self> {
         let queue = Queue::new(bounds.queue_max, bounds.queue_bytes_max, bounds.contexts);
         let runner = Arc::clone(runner);
-        let (name, plan, golden, seen) = (name.to_owned(), OnceLock::new(), OnceLock::new(), Mutex::default());
-        let shared = Arc::new(Shared { name, queue, runner, lender, watchdog, plan, golden, seen });
+        let (name, plan, golden) = (name.to_owned(), OnceLock::new(), OnceLock::new());
+        let (worked, seen) = (Mutex::default(), Mutex::default());
+        let shared = Arc::new(Shared { name, queue, runner, lender, watchdog, plan, golden, worked, seen });
         let (life, alive) = crossbeam_channel::bounded(0);
         // Whole before the first thread starts, so that a failed start ends those that did.
         let mut contexts = Self { shared, threads: Vec::with_capacity(bounds.contexts), alive };
@@ -183,7 +196,12 @@ impl Contexts {
         match queue.push(Arc::clone(&call), short)? {
             Next::Leave => (),
             Next::SendTask => start_task(&self.shared),
-            Next::Run(fetched) => self.shared.serve_here(fetched),
+            Next::Run(fetched) => {
+                self.shared.serve(fetched, true);
+                if queue.done() {
+                    start_task(&self.shared);
+                }
+            }
         }
         Ok(Answer { call, outcome, _watch: watch })
     }
@@ -208,7 +226,7 @@ impl Drop for Contexts {
 fn start_thread(shared: Arc<Shared>, life: Sender<()>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("engine-context".to_owned()).spawn(move || {
         while let Some(fetched) = shared.queue.wait() {
-            shared.serve(fetched.calls, fetched.reason);
+            shared.serve(fetched, false);
         }
         drop(shared);
         drop(life);
@@ -243,7 +261,7 @@ impl Task {
             if fetched.more {
                 start_task(shared);
             }
-            shared.serve_here(fetched);
+            shared.serve(fetched, true);
         }
     }
 }
@@ -262,76 +280,95 @@ fn cpu_time() -> Duration {
 }
 
 impl Shared {
-    /// Runs the calls, together if they are several; singly if that fails, so that a bad row fails nobody else's.
-    fn serve(&self, calls: Vec<Arc<Call>>, reason: BatchReason) {
-        let begun = Instant::now();
-        let begin = |call: Arc<Call>| call.begin(begun).map(|inputs| (call, inputs));
-        let (calls, inputs): (Vec<_>, Vec<_>) = calls.into_iter().filter_map(begin).unzip();
-        let served = calls.len() > 1 && self.together(&calls, &inputs, begun, reason);
-        if !served {
-            for (call, inputs) in calls.into_iter().zip(inputs) {
-                self.alone(&call, inputs, begun, reason);
-            }
+    /// Runs the calls, together if they are several; singly if that fails, so that a bad row fails nobody else's. `here` is on a
+    /// thread that carries requests.
+    fn serve(&self, fetched: Fetched, here: bool) {
+        let turn = Turn { begun: Instant::now(), reason: fetched.reason, here };
+        let begin = |call: Arc<Call>| call.begin(turn.begun).map(|inputs| (call, inputs));
+        let (calls, inputs): (Vec<_>, Vec<_>) = fetched.calls.into_iter().filter_map(begin).unzip();
+        let left = if calls.len() > 1 { self.together(&calls, inputs, turn) } else { inputs };
+        // None, if they have run together.
+        for (call, inputs) in calls.iter().zip(left) {
+            self.alone(call, inputs, turn);
         }
     }
 
-    fn alone(&self, call: &Arc<Call>, inputs: Vec<Tensor>, begun: Instant, reason: BatchReason) {
+    fn alone(&self, call: &Arc<Call>, inputs: Vec<Tensor>, turn: Turn) {
         let started = Instant::now();
-        let Some(outputs) = self.run(std::slice::from_ref(call), &inputs) else { return };
+        let Some(outputs) = self.run(std::slice::from_ref(call), &inputs, turn.here) else { return };
         // Lent memory goes home before the caller hears of the end, so that it may lend as much again at once.
         drop(inputs);
         let outputs = outputs.map_err(|fault| if call.is_wanted() { self.judge(fault) } else { fault });
-        let batch = Batch { rows: call.slot.rows.unwrap_or(1), reason };
-        call.end(outputs.map(|outputs| inference(call, outputs, begun, started.elapsed(), Some(batch))));
+        let batch = Batch { rows: call.slot.rows.unwrap_or(1), reason: turn.reason };
+        call.end(outputs.map(|outputs| inference(call, outputs, turn, started.elapsed(), Some(batch))));
     }
 
-    /// False if nothing came of it for anybody.
-    fn together(&self, calls: &[Arc<Call>], inputs: &[Vec<Tensor>], begun: Instant, reason: BatchReason) -> bool {
-        let Some(rows) = self.plan.get().and_then(|plan| plan.rows.as_ref()) else { return false };
+    /// Gives the inputs back if nothing came of it for anybody.
+    fn together(&self, calls: &[Arc<Call>], inputs: Vec<Vec<Tensor>>, turn: Turn) -> Vec<Vec<Tensor>> {
+        let Some(rows) = self.plan.get().and_then(|plan| plan.rows.as_ref()) else { return inputs };
         let counts: Vec<usize> = calls.iter().filter_map(|call| call.slot.rows).collect();
-        let Ok(joined) = rows.join(inputs, &*self.lender) else { return false };
-        let outputs = self.run(calls, &joined);
-        let ran = begun.elapsed();
-        drop(joined);
-        let parts = outputs.and_then(Result::ok).and_then(|outputs| rows::split(&outputs, &counts).ok());
-        let Some(parts) = parts.filter(|parts| parts.len() == calls.len()) else { return false };
-        let mut batch = Some(Batch { rows: counts.iter().sum(), reason });
+        let ran = rows.join(&inputs, &*self.lender).and_then(|joined| {
+            let outputs = self.run(calls, &joined, turn.here).unwrap_or_else(|| Ok(Vec::new()))?;
+            rows::split(&outputs, &counts)
+        });
+        let parts = match ran {
+            Ok(parts) if parts.len() == calls.len() => parts,
+            Ok(_) => return inputs,
+            Err(fault) => {
+                tracing::debug!(model = self.name, calls = calls.len(), fault = %fault.report(), "a batch failed: its calls run singly");
+                return inputs;
+            }
+        };
+        // Lent memory goes home before the callers hear of the end.
+        drop(inputs);
+        let ran = turn.begun.elapsed();
+        let mut batch = Some(Batch { rows: counts.iter().sum(), reason: turn.reason });
         for (call, outputs) in calls.iter().zip(parts) {
-            call.end(Ok(inference(call, outputs, begun, ran, batch.take())));
+            call.end(Ok(inference(call, outputs, turn, ran, batch.take())));
         }
-        true
+        Vec::new()
     }
 
     /// One run for all of the calls; none if nobody wants it. A panic ends the run, not the thread.
-    fn run(&self, calls: &[Arc<Call>], inputs: &[Tensor]) -> Option<Result<Vec<Tensor>, Fault>> {
+    fn run(&self, calls: &[Arc<Call>], inputs: &[Tensor], here: bool) -> Option<Result<Vec<Tensor>, Fault>> {
         let run = match Run::new() {
             Ok(run) => run,
             Err(error) => return Some(Err(Fault::new(Code::Internal, "a run cannot be prepared").because(error.to_string()))),
         };
         let wanted = calls.iter().filter(|call| call.join(&run)).count();
-        let work = || (self.runner)(inputs, &run.options);
-        let broke = |_panic| Err(Fault::new(Code::Internal, "the model's context broke"));
-        (wanted > 0).then(|| catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(broke))
+        run.leave();
+        if wanted == 0 {
+            return None;
+        }
+        let begun = cpu_time();
+        let ran = catch_unwind(AssertUnwindSafe(|| (self.runner)(inputs, &run.options)));
+        if here {
+            self.check(cpu_time().saturating_sub(begun));
+        }
+        Some(ran.unwrap_or_else(|_panic| Err(Fault::new(Code::Internal, "the model's context broke"))))
     }
 
     /// A model that fails on some inputs and works on others is not broken: who sent these is to blame.
     fn judge(&self, fault: Fault) -> Fault {
-        let (Some(golden), Code::ModelFailed, Ok(run)) = (self.golden.get(), fault.code, Run::new()) else { return fault };
-        let watch = self.watchdog.watch(Instant::now() + GOLDEN_TIME, Arc::clone(&run) as Arc<dyn Expire>);
-        let works = catch_unwind(AssertUnwindSafe(|| (self.runner)(golden, &run.options).is_ok())).unwrap_or(false);
-        drop(watch);
-        if !works {
+        if fault.code != Code::ModelFailed || !self.works() {
             return fault;
         }
         let said = format!("{}; on other inputs it works", fault.message);
         Fault::new(Code::InvalidInput, said).blaming(Blame::Caller).because(fault.report().to_string())
     }
 
-    /// Runs what is short on a thread that carries requests, and sees whether it was.
-    fn serve_here(&self, fetched: Fetched) {
-        let begun = cpu_time();
-        self.serve(fetched.calls, fetched.reason);
-        self.check(cpu_time().saturating_sub(begun));
+    /// Whether the model runs on its golden inputs, or did so a moment ago: who sends many bad ones has it run no more often.
+    fn works(&self) -> bool {
+        let mut worked = lock(&self.worked);
+        if worked.is_some_and(|at| at.elapsed() < GOLDEN_PAUSE) {
+            return true;
+        }
+        let (Some(golden), Ok(run)) = (self.golden.get(), Run::new()) else { return false };
+        let watch = self.watchdog.watch(Instant::now() + GOLDEN_TIME, Arc::clone(&run) as Arc<dyn Expire>);
+        let works = catch_unwind(AssertUnwindSafe(|| (self.runner)(golden, &run.options).is_ok())).unwrap_or(false);
+        drop(watch);
+        *worked = works.then(Instant::now);
+        works
     }
 
     /// A run that took far longer than was measured is the last one on a thread that carries requests.
@@ -348,8 +385,8 @@ impl Shared {
     }
 }
 
-fn inference(call: &Call, outputs: Vec<Tensor>, begun: Instant, ran: Duration, batch: Option<Batch>) -> Inference {
-    Inference { outputs, queued: begun.saturating_duration_since(call.slot.submitted), ran, batch }
+fn inference(call: &Call, outputs: Vec<Tensor>, turn: Turn, ran: Duration, batch: Option<Batch>) -> Inference {
+    Inference { outputs, queued: turn.begun.saturating_duration_since(call.slot.submitted), ran, batch }
 }
 
 #[cfg(test)]

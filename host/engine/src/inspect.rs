@@ -46,11 +46,39 @@ const OPSETS: RangeInclusive<i64> = 7..=26;
 /// The domains whose operators the runtime has, or may have; the first two are one.
 const DOMAINS: [&[u8]; 6] = [b"", b"ai.onnx", b"ai.onnx.ml", b"ai.onnx.training", b"com.microsoft", b"com.microsoft.nchwc"];
 
+/// Operators whose outputs are as large as a value says: what a run costs cannot be told from the shapes of its inputs.
+const SIZED_BY_VALUES: [&[u8]; 18] = [
+    b"Range",
+    b"ConstantOfShape",
+    b"Expand",
+    b"Tile",
+    b"Resize",
+    b"Upsample",
+    b"Pad",
+    b"OneHot",
+    b"CenterCropPad",
+    b"Col2Im",
+    b"MaxUnpool",
+    b"AffineGrid",
+    b"DFT",
+    b"STFT",
+    b"MelWeightMatrix",
+    b"HannWindow",
+    b"HammingWindow",
+    b"BlackmanWindow",
+];
+/// Operators that take one scale for all rows.
+const MIXES_ROWS: &[u8] = b"DynamicQuantize";
+
 /// What was seen on the way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// Whether something runs graphs within the graph: `Loop`, `Scan`, `If` or another node that has some, also in functions.
     pub(crate) control_flow: bool,
+    /// Whether the values of its inputs may decide how large something becomes.
+    pub(crate) sized_by_values: bool,
+    /// Whether it quantises as it runs: then the answer for a row depends on the others.
+    pub(crate) mixes_rows: bool,
     /// Of all graphs and functions, as they are in the file.
     pub(crate) nodes: usize,
 }
@@ -67,7 +95,7 @@ pub(crate) fn inspect(file: &[u8]) -> Result<Seen, Refusal> {
     let mut walk = Walk::new(file, &functions);
     walk.model(file)?;
     check_calls(&walk.bodies)?;
-    Ok(Seen { control_flow: walk.control_flow, nodes: walk.nodes.seen })
+    Ok(Seen { nodes: walk.nodes.seen, ..walk.seen })
 }
 
 /// Checks what a model says of itself, and lists its functions.
@@ -211,7 +239,7 @@ struct Walk<'a> {
     bodies: Vec<Body>,
     /// The place of the body that is walked.
     body: usize,
-    control_flow: bool,
+    seen: Seen,
 }
 
 impl<'a> Walk<'a> {
@@ -226,7 +254,7 @@ impl<'a> Walk<'a> {
             sparse_bytes_left: SPARSE_BYTES_MAX,
             bodies: vec![Body::default(); functions.count + 1],
             body: 0,
-            control_flow: false,
+            seen: Seen::default(),
         }
     }
 
@@ -307,7 +335,9 @@ impl<'a> Walk<'a> {
         let body = &mut self.bodies[self.body];
         body.nodes += 1;
         body.calls.extend(self.functions.places.get(&[plain(domain), op_type, overload]).map(|place| (*place, depth)));
-        self.control_flow |= [&b"Loop"[..], b"Scan", b"If"].contains(&op_type);
+        self.seen.control_flow |= [&b"Loop"[..], b"Scan", b"If"].contains(&op_type);
+        self.seen.sized_by_values |= SIZED_BY_VALUES.contains(&op_type);
+        self.seen.mixes_rows |= op_type.starts_with(MIXES_ROWS);
         while let Some(field) = self.next(&mut rest)? {
             match field {
                 (5, Value::Bytes(attribute)) => self.attribute(attribute, depth, label)?,
@@ -327,7 +357,7 @@ impl<'a> Walk<'a> {
                 (5, Value::Bytes(piece)) => self.read_tensor(piece, tensor.get_or_insert_default())?,
                 (22, Value::Bytes(piece)) => self.read_sparse(piece, sparse.get_or_insert_default())?,
                 (6 | 11, Value::Bytes(graph)) => {
-                    self.control_flow = true;
+                    self.seen.control_flow = true;
                     self.graph(graph, depth + 1)?;
                 }
                 (10, Value::Bytes(tensor)) => self.tensor(tensor, node)?,
@@ -640,7 +670,7 @@ mod tests {
             ("a graph that a function's attribute defaults to", model(vec![], vec![default]), true, 1),
         ];
         for (name, model, control_flow, nodes) in cases {
-            assert_eq!(inspect(&model.encode_to_vec()), Ok(Seen { control_flow, nodes }), "{name}");
+            assert_eq!(inspect(&model.encode_to_vec()), Ok(Seen { control_flow, nodes, ..Seen::default() }), "{name}");
         }
     }
 
@@ -668,7 +698,7 @@ mod tests {
     #[test]
     fn counts_end_where_they_say() {
         let with = |nodes| inspect(&model(vec![Node::default(); nodes], vec![]).encode_to_vec());
-        assert_eq!(with(NODES_MAX), Ok(Seen { control_flow: false, nodes: NODES_MAX }));
+        assert_eq!(with(NODES_MAX), Ok(Seen { nodes: NODES_MAX, ..Seen::default() }));
         assert_eq!(with(NODES_MAX + 1), Err(Refusal::TooMany { what: "nodes", max: NODES_MAX }));
         let nested = |graphs| {
             let innermost = (1..graphs).fold(node("Neg", vec![]), |inner, _| node("If", vec![body(inner)]));

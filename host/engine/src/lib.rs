@@ -37,6 +37,7 @@ use crate::warm_up::WarmUp;
 use crate::watchdog::Watchdog;
 
 pub use crate::inspect::Refusal;
+use crate::inspect::Seen;
 pub use crate::library::{LibraryError, Runtime};
 pub use crate::load::{LoadError, LoadTimes, ModelOptions, ModelSource};
 pub use crate::profile::{Profile, Size};
@@ -124,7 +125,7 @@ impl Engine {
         drop(contexts.take_seen());
         let times = LoadTimes { load: loaded.took, warm_up: begun.elapsed(), run };
         let (info, pool, options) = (Arc::new(loaded.info), Arc::clone(&self.pool), options.clone());
-        Ok(OnnxModel { info, times, options, control_flow: loaded.control_flow, profile: OnceLock::new(), pool, contexts })
+        Ok(OnnxModel { info, times, options, seen: loaded.seen, profile: OnceLock::new(), pool, contexts })
     }
 
     fn start_contexts(&self, name: &str, session: RawSession, options: &ModelOptions) -> io::Result<Contexts> {
@@ -143,7 +144,7 @@ pub struct OnnxModel {
     info: Arc<ModelInfo>,
     times: LoadTimes,
     options: ModelOptions,
-    control_flow: bool,
+    seen: Seen,
     profile: OnceLock<Profile>,
     pool: Arc<Pool>,
     contexts: Contexts,
@@ -162,8 +163,8 @@ impl OnnxModel {
         self.profile.get_or_init(|| {
             let (signature, options) = (&self.info.signature, &self.options);
             let deadline = Deadline::after(Instant::now(), options.profile_time);
-            let (contexts, lender, control_flow) = (&self.contexts, &*self.pool, self.control_flow);
-            let (plan, profile) = Measure { contexts, signature, lender, options, control_flow, deadline }.take();
+            let (contexts, lender, seen) = (&self.contexts, &*self.pool, self.seen);
+            let (plan, profile) = Measure { contexts, signature, lender, options, seen, deadline }.take();
             self.contexts.adopt(plan);
             profile
         })

@@ -14,7 +14,7 @@ use ort::session::builder::{AutoDevicePolicy, LoadCanceler, SessionBuilder};
 use sandmill_domain::{Batching, Fault, ModelInfo};
 use thiserror::Error;
 
-use crate::inspect::{Refusal, inspect};
+use crate::inspect::{Refusal, Seen, inspect};
 use crate::library::guard;
 use crate::signature::{self, AxisBounds};
 use crate::watchdog::{Expire, Watchdog};
@@ -194,8 +194,7 @@ pub(crate) struct Loaded {
     pub(crate) session: Session,
     pub(crate) info: ModelInfo,
     pub(crate) took: Duration,
-    /// Whether it has loops or branches.
-    pub(crate) control_flow: bool,
+    pub(crate) seen: Seen,
 }
 
 /// Loads a model within its time. Blocks.
@@ -208,13 +207,13 @@ pub(crate) fn load(
     options.check()?;
     let begun = Instant::now();
     let seen = inspect(&source.bytes)?;
-    tracing::debug!(model = source.name, nodes = seen.nodes, control_flow = seen.control_flow, "a model is given to the runtime");
+    tracing::debug!(model = source.name, ?seen, "a model is given to the runtime");
     let session = open(environment, watchdog, &source.bytes, options)?;
     let took = begun.elapsed();
     let bounds = AxisBounds { batch_max: options.batch_max, axis_max: options.axis_max, named: &options.axes };
     let signature = signature::read(&session, &bounds)?;
     let metadata = metadata(&session)?;
-    Ok(Loaded { session, info: ModelInfo { name: source.name, signature, metadata }, took, control_flow: seen.control_flow })
+    Ok(Loaded { session, info: ModelInfo { name: source.name, signature, metadata }, took, seen })
 }
 
 /// Cancels a load that takes too long.

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use half::{bf16, f16};
-use sandmill_domain::{Axis, Batching, Deadline, Dtype, Fault, Lender, Signature, Tensor, TensorSpec};
+use sandmill_domain::{Axis, Batching, Code, Deadline, Dtype, Fault, Lender, Signature, Tensor, TensorSpec};
 
 use crate::batch::Policy;
 use crate::context::{Contexts, Inline, Plan};
+use crate::inspect::Seen;
 use crate::load::ModelOptions;
 use crate::rows::{self, Rows};
 use crate::warm_up::{block_on, short, unfit};
@@ -61,8 +62,7 @@ pub(crate) struct Measure<'a> {
     pub(crate) signature: &'a Signature,
     pub(crate) lender: &'a dyn Lender,
     pub(crate) options: &'a ModelOptions,
-    /// Whether the model has loops or branches: then no measured run says what the next one takes.
-    pub(crate) control_flow: bool,
+    pub(crate) seen: Seen,
     pub(crate) deadline: Deadline,
 }
 
@@ -73,19 +73,28 @@ impl Measure<'_> {
         let noise = self.noise();
         let (sizes, paying) = match &noise {
             Some(noise) => self.measure(noise, rows.as_ref().ok()),
-            None => (Vec::new(), Err("the model fails on every shape that was tried".to_owned())),
+            None => (Vec::new(), Err(Unfit::Other("the model fails on every shape that was tried".to_owned()))),
         };
         let batches = match (&rows, self.options.batching) {
             (Err(why), _) => Err(why.clone()),
-            (Ok(_), Batching::Auto) => paying,
+            (Ok(_), Batching::Auto) if self.seen.mixes_rows => {
+                Err("rows depend on one another: the model quantises dynamically, with one scale for all of them".to_owned())
+            }
+            (Ok(_), Batching::Auto) => paying.map_err(Unfit::told),
             (Ok(_), Batching::Off) => Err("batching is off".to_owned()),
-            (Ok(_), Batching::Fixed { rows, .. }) => Ok(rows.min(self.rows_max())),
+            (Ok(_), Batching::Fixed { rows, .. }) => match paying {
+                Err(Unfit::Shape(why)) => Err(why),
+                Ok(_) | Err(Unfit::Other(_)) => Ok(rows.min(self.rows_max())),
+            },
         };
         let delay = match self.options.batching {
             Batching::Fixed { delay, .. } => delay,
             Batching::Auto | Batching::Off => Duration::ZERO,
         };
-        let policy = Policy { rows_max: batches.as_ref().map_or(1, |rows| *rows), delay, ..Policy::OFF };
+        let rows_max = batches.as_ref().map_or(1, |rows| *rows);
+        // What was not measured may not pay, or not end in time.
+        let measured = sizes.iter().find(|size| size.rows == rows_max && self.options.batching == Batching::Auto);
+        let policy = Policy { rows_max, bytes_max: measured.map_or(usize::MAX, |size| size.bytes), delay };
         let inline = self.inline(&sizes, policy);
         let told = inline.as_ref().map(|inline| inline.bytes_max).map_err(Clone::clone);
         (Plan { policy, rows: rows.ok(), inline: inline.ok() }, Profile { sizes, batches, inline: told })
@@ -136,7 +145,7 @@ impl Measure<'_> {
     }
 
     /// The time of each size of batch, and the size that pays, or why none does.
-    fn measure(&self, noise: &Noise, rows: Option<&Rows>) -> (Vec<Size>, Result<usize, String>) {
+    fn measure(&self, noise: &Noise, rows: Option<&Rows>) -> (Vec<Size>, Result<usize, Unfit>) {
         let rows_max = if rows.is_some() { self.rows_max() } else { 1 };
         let mut sizes: Vec<Size> = Vec::new();
         for count in std::iter::successors(Some(1_usize), |rows| rows.checked_mul(2)).take_while(|rows| *rows <= rows_max) {
@@ -167,9 +176,9 @@ impl Measure<'_> {
     }
 
     /// Whether rows answer the same alone, in a batch, and beside others.
-    fn compare(&self, noise: &Noise, rows: &Rows) -> Result<(), String> {
+    fn compare(&self, noise: &Noise, rows: &Rows) -> Result<(), Unfit> {
         let count = COMPARED_ROWS.min(self.rows_max());
-        let failed = |fault: Fault| format!("rows cannot be compared: {}", fault.report());
+        let failed = |fault: Fault| Unfit::Shape(format!("rows cannot be compared: {}", fault.report()));
         let run = |inputs: Vec<Tensor>| self.infer(inputs).map(|(outputs, _)| outputs).map_err(failed);
         let split = |tensors: &[Tensor]| rows::split(tensors, &vec![1; count]).map_err(failed);
         let (some, others) = (self.inputs(noise, count, 2).map_err(failed)?, self.inputs(noise, count, 3).map_err(failed)?);
@@ -182,6 +191,10 @@ impl Measure<'_> {
         let mut company = split(&others)?;
         company[0].clone_from(&singles[0]);
         let joined = rows.join(&company, self.lender).map_err(failed)?;
+        differ(&split(&run(joined)?)?[0], &together[0])?;
+        // And beside giants, by which a scale that all rows share would be made.
+        company.iter_mut().skip(1).flatten().for_each(enlarge);
+        let joined = rows.join(&company, self.lender).map_err(failed)?;
         differ(&split(&run(joined)?)?[0], &together[0])
     }
 
@@ -192,6 +205,9 @@ impl Measure<'_> {
 
     /// So many rows of noise, if the model's tensors have rows.
     fn inputs(&self, noise: &Noise, rows: usize, seed: u64) -> Result<Vec<Tensor>, Fault> {
+        if self.deadline.is_past(Instant::now()) {
+            return Err(Fault::new(Code::DeadlineExceeded, "measuring took too long"));
+        }
         let mut random = Random(seed);
         let tensor = |((spec, like), whole_max): ((&TensorSpec, &Vec<i64>), &u64)| {
             let mut shape = like.clone();
@@ -224,8 +240,14 @@ impl Measure<'_> {
         if max.is_zero() {
             return Err("runs on the threads of requests are off".to_owned());
         }
-        if self.control_flow {
+        if self.seen.control_flow {
             return Err("the model has loops or branches, which take as long as they take".to_owned());
+        }
+        if self.seen.sized_by_values {
+            return Err("the values of the inputs may decide how long a run takes".to_owned());
+        }
+        if self.options.intra_threads > 1 {
+            return Err("a run takes several threads".to_owned());
         }
         if !policy.delay.is_zero() {
             return Err("batches wait for calls".to_owned());
@@ -250,8 +272,31 @@ struct Noise {
     whole_max: Vec<u64>,
 }
 
-fn no_gain() -> String {
-    "a row in a batch takes about as long as one alone".to_owned()
+/// Why calls share no run.
+enum Unfit {
+    /// The outputs have not one row for each that went in.
+    Shape(String),
+    /// It does not pay, or answers differ: whoever wants batches all the same may have them.
+    Other(String),
+}
+
+impl Unfit {
+    fn told(self) -> String {
+        let (Self::Shape(why) | Self::Other(why)) = self;
+        why
+    }
+}
+
+fn no_gain() -> Unfit {
+    Unfit::Other("a row in a batch takes about as long as one alone".to_owned())
+}
+
+/// The largest neighbours that arithmetic in 32 bits can bear.
+fn enlarge(tensor: &mut Tensor) {
+    if tensor.dtype == Dtype::Fp32 {
+        let large = |bytes: &[u8; 4]| (f32::from_le_bytes(*bytes) * 1e6).to_le_bytes();
+        tensor.data = tensor.data.as_chunks().0.iter().flat_map(large).collect::<Vec<u8>>().into();
+    }
 }
 
 fn per_row(size: &Size) -> f64 {
@@ -274,30 +319,38 @@ fn is_no_better(sizes: &[Size]) -> bool {
 }
 
 /// How two runs' outputs differ, in words; rows of two runs never agree to the last bit.
-fn differ(alone: &[Tensor], together: &[Tensor]) -> Result<(), String> {
+fn differ(alone: &[Tensor], together: &[Tensor]) -> Result<(), Unfit> {
     for (one, other) in alone.iter().zip(together) {
         let by = distance(one, other);
         let tolerance = if matches!(one.dtype, Dtype::Fp16 | Dtype::Bf16) { TOLERANCE_16_BITS } else { TOLERANCE };
+        if one.shape != other.shape {
+            let (one_shape, other_shape) = (&one.shape, &other.shape);
+            return Err(Unfit::Shape(format!(
+                "rows depend on one another: output `{}` of a row is {one_shape:?} alone and {other_shape:?} in a batch",
+                one.name
+            )));
+        }
         if by > tolerance {
-            return Err(format!(
+            return Err(Unfit::Other(format!(
                 "rows depend on one another: output `{}` differs by {by:.1e} between a row alone and in a batch",
                 one.name
-            ));
+            )));
         }
     }
     Ok(())
 }
 
-/// The largest difference of two elements, relative where they are large; endless if the tensors cannot be compared.
+/// The largest difference of two elements, by the largest of all elements; endless if the tensors cannot be compared.
 fn distance(one: &Tensor, other: &Tensor) -> f64 {
     if one.dtype != other.dtype || one.shape != other.shape || one.data.len() != other.data.len() {
         return f64::INFINITY;
     }
     let Some(numbers) = numbers(one.dtype) else { return if one.data == other.data { 0.0 } else { f64::INFINITY } };
+    let finite = |data| numbers(data).filter(|number| number.is_finite()).fold(0.0, |most: f64, number| most.max(number.abs()));
+    let scale = finite(&one.data).max(finite(&other.data)).max(f64::MIN_POSITIVE);
+    let differs = |(a, b): (f64, f64)| if a == b || (a.is_nan() && b.is_nan()) { 0.0 } else { (a - b).abs() / scale };
     let pairs = numbers(&one.data).zip(numbers(&other.data));
-    pairs
-        .map(|(a, b)| if a == b || (a.is_nan() && b.is_nan()) { 0.0 } else { (a - b).abs() / a.abs().max(b.abs()).max(1.0) })
-        .fold(0.0, |most, by| if by.is_nan() { f64::INFINITY } else { most.max(by) })
+    pairs.map(differs).fold(0.0, |most, by| if by.is_nan() { f64::INFINITY } else { most.max(by) })
 }
 
 type Numbers = fn(&Bytes) -> Box<dyn Iterator<Item = f64> + '_>;
@@ -407,6 +460,7 @@ mod tests {
         assert!(!differs(&[1.0, f32::NAN, f32::INFINITY], &[1.00005, f32::NAN, f32::INFINITY]));
         assert!(!differs(&[1e6], &[1e6 + 50.0]));
         assert!(differs(&[1.0], &[1.001]));
+        assert!(differs(&[1e-6], &[1.1e-6]), "small is no excuse");
         assert!(differs(&[0.0], &[f32::NAN]));
         assert!(differs(&[f32::INFINITY], &[1.0]));
         assert!(differs(&[1.0, 2.0], &[1.0]));

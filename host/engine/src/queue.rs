@@ -45,7 +45,7 @@ pub(crate) enum Next {
     Leave,
     /// Start a task, which will [`Queue::fetch`].
     SendTask,
-    /// Run these at once: nothing is gained by waiting.
+    /// Run these at once, as nothing is gained by waiting, and then say so by [`Queue::done`].
     Run(Fetched),
 }
 
@@ -115,7 +115,10 @@ impl Queue {
         if short && waiting.has_tasks {
             waiting.for_tasks.calls.push_back(call);
             return Ok(match waiting.for_tasks.next(Instant::now()) {
-                Step::Run { places, reason: reason @ (BatchReason::Full | BatchReason::Alone) } => {
+                Step::Run { places, reason: reason @ (BatchReason::Full | BatchReason::Alone) }
+                    if waiting.tasks < self.tasks_max =>
+                {
+                    waiting.tasks += 1;
                     Next::Run(Fetched { calls: waiting.for_tasks.take(&places), reason, more: false })
                 }
                 _ if waiting.send_task(self.tasks_max) => Next::SendTask,
@@ -143,6 +146,13 @@ impl Queue {
                 None
             }
         }
+    }
+
+    /// What was to be run at once has run; true if a task is to be started for what has come meanwhile.
+    pub(crate) fn done(&self) -> bool {
+        let mut waiting = lock(&self.waiting);
+        waiting.tasks = waiting.tasks.saturating_sub(1);
+        !waiting.for_tasks.calls.is_empty() && waiting.send_task(self.tasks_max)
     }
 
     /// A task was dropped before it came to fetch.
@@ -283,6 +293,10 @@ mod tests {
         queue.set(Policy::OFF, Some(Policy::OFF));
         let Next::Run(fetched) = queue.push(call(&queue), true).unwrap() else { panic!("it is for itself") };
         assert_eq!((fetched.calls.len(), fetched.reason), (1, BatchReason::Alone));
+        // Both places are taken, the first by the batch: what comes now waits until one is done.
+        assert!(leaves(&queue, true));
+        assert!(queue.done() && !queue.done());
+        assert_eq!(queue.fetch(Instant::now()).unwrap().calls.len(), 1);
     }
 
     #[test]

@@ -19,6 +19,12 @@ impl Rows {
         if signature.inputs.is_empty() {
             return Err("the model has no inputs".to_owned());
         }
+        let symbols: Vec<_> =
+            signature.inputs.iter().filter_map(|spec| symbol(spec).map(|symbol| (&spec.name, symbol))).collect();
+        if let Some(pair) = symbols.windows(2).find(|pair| pair[0].1 != pair[1].1) {
+            let [(one, first), (other, second)] = pair else { return Err("no rows".to_owned()) };
+            return Err(format!("the rows of input `{one}` are `{first}` and those of `{other}` are `{second}`"));
+        }
         for (side, specs) in [("input", &signature.inputs), ("output", &signature.outputs)] {
             for spec in specs {
                 check(spec).map_err(|why| format!("{side} `{}` {why}", spec.name))?;
@@ -78,6 +84,14 @@ pub(crate) fn split(outputs: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor
             part
         })
         .collect())
+}
+
+/// The model's own name for rows.
+fn symbol(spec: &TensorSpec) -> Option<&str> {
+    match spec.shape.first() {
+        Some(Axis::Dynamic { symbol, .. }) => symbol.as_deref(),
+        Some(Axis::Fixed(_)) | None => None,
+    }
 }
 
 fn check(spec: &TensorSpec) -> Result<(), &'static str> {

@@ -79,11 +79,20 @@ impl<'a> Call<'a> {
     /// The model's run, and what it shows of the model.
     async fn infer(&self, inputs: Vec<Tensor>, pass: Option<Pass>) -> Result<Inference, Fault> {
         let left = self.deadline.remaining(now());
-        let ran = self.model()?.infer(inputs, self.deadline).await;
+        let ran = self.model()?.infer(inputs, self.deadline).await.map_err(|fault| self.blame(fault));
         if let Some(pass) = pass {
             pass.report(judge(&ran, left, self.release.parts.limits.timeout));
         }
         ran
+    }
+
+    /// Inputs that the model fails on are the plugin's fault, if it made them.
+    fn blame(&self, fault: Fault) -> Fault {
+        if self.pre.is_none() || fault.code != Code::InvalidInput {
+            return fault;
+        }
+        let message = format!("the plugin's tensors do not suit the model: {}", fault.message);
+        Fault::new(Code::PluginBadOutput, message).because(fault.report().to_string())
     }
 
     /// The plugin's own way from the request to the reply, models included.
