@@ -674,6 +674,13 @@ mod tests {
         }
     }
 
+    #[test]
+    fn operators_that_make_runs_hard_to_tell_are_seen() {
+        let seen = |op_type| inspect(&model(vec![node("Neg", vec![]), node(op_type, vec![])], vec![]).encode_to_vec()).unwrap();
+        assert!(seen("Range").sized_by_values && seen("Expand").sized_by_values && !seen("MatMul").sized_by_values);
+        assert!(seen("DynamicQuantizeLinear").mixes_rows && !seen("QuantizeLinear").mixes_rows);
+    }
+
     /// The models of the tests and of those examples that were fetched or made.
     fn real_models() -> Vec<PathBuf> {
         let list = |folder: PathBuf| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

@@ -156,6 +156,12 @@ mod tests {
         assert_eq!(why(good(), good()), None);
         assert_eq!(why(spec("sr", Dtype::Int64, &[]), good()).unwrap(), "input `sr` is a scalar, which has no rows");
         assert_eq!(why(good(), spec("y", Dtype::Fp32, &[Some(1)])).unwrap(), "output `y` has a fixed number of rows");
+        let of = |name: &str, symbol: &str| {
+            let shape = vec![Axis::Dynamic { symbol: Some(symbol.into()), max: 9 }];
+            TensorSpec { name: name.into(), dtype: Dtype::Fp32, shape }
+        };
+        let graph = Signature { inputs: vec![of("nodes", "n"), of("edges", "e")], outputs: vec![of("y", "n")] };
+        assert_eq!(Rows::of(&graph).err().unwrap(), "the rows of input `nodes` are `n` and those of `edges` are `e`");
         let strings = spec("s", Dtype::Bytes, &[None]);
         assert_eq!(why(strings, good()).unwrap(), "input `s` holds byte strings, whose rows differ in length");
     }

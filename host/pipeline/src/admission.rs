@@ -10,7 +10,6 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::account::Claim;
 use crate::call::Call;
 use crate::clock::now;
-use crate::guard::Pass;
 use crate::release::Release;
 
 /// The right to one call of one release.
@@ -18,20 +17,19 @@ pub(crate) struct Admission {
     release: Arc<Release>,
     form: Form,
     deadline: Deadline,
-    pass: Pass,
     _permit: OwnedSemaphorePermit,
     /// None for a call that no plugin takes part in.
     _claim: Option<Claim>,
 }
 
 impl Admission {
-    /// Takes a pass and a permit, or says why not.
+    /// Takes a permit, or says why not.
     pub(crate) fn grant(release: &Arc<Release>, form: Form, method: &Method) -> Result<Self, Fault> {
         check_method(release, form, method)?;
         if form == Form::OpenInference && release.parts.model.is_none() {
             return Err(Fault::new(Code::NotFound, format!("function `{}` has no model", release.function())));
         }
-        let pass = release.guard.admit()?;
+        release.guard.check()?;
         let permit = Arc::clone(&release.permits).try_acquire_owned().map_err(|_none| full(release))?;
         let claim = match form {
             Form::Function if !release.parts.plugins.are_none() => {
@@ -40,7 +38,7 @@ impl Admission {
             _ => None,
         };
         let deadline = Deadline::after(now(), release.parts.limits.timeout);
-        Ok(Self { release: Arc::clone(release), form, deadline, pass, _permit: permit, _claim: claim })
+        Ok(Self { release: Arc::clone(release), form, deadline, _permit: permit, _claim: claim })
     }
 }
 
@@ -59,8 +57,8 @@ impl Ticket for Admission {
 
     fn call(self: Box<Self>, request: Request) -> BoxFuture<'static, Outcome> {
         Box::pin(async move {
-            let Self { release, form, deadline, pass, _permit, _claim } = *self;
-            Call::new(&release, form, deadline).run(request, Some(pass)).await
+            let Self { release, form, deadline, _permit, _claim } = *self;
+            Call::new(&release, form, deadline).run(request).await
         })
     }
 }

@@ -63,16 +63,27 @@ impl Breaker {
         }
     }
 
-    /// A call wants to be admitted.
+    /// Whether a call would be admitted now.
+    pub(crate) fn check(self, now: Instant) -> Result<(), Refusal> {
+        match self.stand {
+            Stand::Open { since } => match self.limits.open_time.saturating_sub(now.saturating_duration_since(since)) {
+                Duration::ZERO => Ok(()),
+                left => Err(Refusal::Open(left)),
+            },
+            Stand::HalfOpen { probing: true } => Err(Refusal::Probing),
+            Stand::Closed { .. } | Stand::HalfOpen { probing: false } => Ok(()),
+        }
+    }
+
+    /// A call wants to run the model.
     pub(crate) fn admit(self, now: Instant) -> (Self, Result<Pass, Refusal>) {
+        if let Err(refusal) = self.check(now) {
+            return (self, Err(refusal));
+        }
         let next = match self.stand {
             Stand::Closed { .. } => self,
-            Stand::Open { since } => match self.limits.open_time.saturating_sub(now.saturating_duration_since(since)) {
-                Duration::ZERO => self.moved(Stand::HalfOpen { probing: true }),
-                left => return (self, Err(Refusal::Open(left))),
-            },
-            Stand::HalfOpen { probing: true } => return (self, Err(Refusal::Probing)),
-            Stand::HalfOpen { probing: false } => Self { stand: Stand::HalfOpen { probing: true }, ..self },
+            Stand::Open { .. } => self.moved(Stand::HalfOpen { probing: true }),
+            Stand::HalfOpen { .. } => Self { stand: Stand::HalfOpen { probing: true }, ..self },
         };
         (next, Ok(Pass { era: next.era }))
     }

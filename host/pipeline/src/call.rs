@@ -8,7 +8,7 @@ use sandmill_domain::{Code, Deadline, Fault, Reply, Request, RequestHead, Tensor
 use sandmill_protocol::{Wanted, decode, encode};
 
 use crate::clock::now;
-use crate::guard::{Pass, judge};
+use crate::guard::judge;
 use crate::release::Release;
 
 /// Half a millisecond's worth of JSON.
@@ -52,23 +52,23 @@ impl<'a> Call<'a> {
     }
 
     /// Runs the request to its end. Dropping the future ends the plugin's or the model's run.
-    pub(crate) async fn run(self, request: Request, pass: Option<Pass>) -> Outcome {
+    pub(crate) async fn run(self, request: Request) -> Outcome {
         let mut stages = Stages::default();
         let result = match self.handler {
             // A handler is told itself of its models' failures, and what it makes of them is its own: nothing is reported.
             Some(handler) => self.handle(handler, request, &mut stages).await,
-            None => self.answer(request, pass, &mut stages).await,
+            None => self.answer(request, &mut stages).await,
         };
         Outcome { result, stages }
     }
 
-    async fn answer(&self, request: Request, pass: Option<Pass>, stages: &mut Stages) -> Result<Reply, Fault> {
+    async fn answer(&self, request: Request, stages: &mut Stages) -> Result<Reply, Fault> {
         let Stages { preprocess, plugin: usage, .. } = stages;
         let (inputs, finish) = match timed(preprocess, self.prepare(request, usage)).await? {
             Work::Answered(reply) => return Ok(reply),
             Work::Inputs(inputs, finish) => (inputs, finish),
         };
-        let Inference { outputs, queued, ran, batch } = self.infer(inputs, pass).await?;
+        let Inference { outputs, queued, ran, batch } = self.infer(inputs).await?;
         stages.queue = Some(queued);
         stages.inference = Some(ran);
         stages.batch = batch;
@@ -77,12 +77,11 @@ impl<'a> Call<'a> {
     }
 
     /// The model's run, and what it shows of the model.
-    async fn infer(&self, inputs: Vec<Tensor>, pass: Option<Pass>) -> Result<Inference, Fault> {
+    async fn infer(&self, inputs: Vec<Tensor>) -> Result<Inference, Fault> {
+        let pass = self.release.guard.admit()?;
         let left = self.deadline.remaining(now());
         let ran = self.model()?.infer(inputs, self.deadline).await.map_err(|fault| self.blame(fault));
-        if let Some(pass) = pass {
-            pass.report(judge(&ran, left, self.release.parts.limits.timeout));
-        }
+        pass.report(judge(&ran, left, self.release.parts.limits.timeout));
         ran
     }
 

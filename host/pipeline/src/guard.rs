@@ -44,10 +44,19 @@ impl Guard {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).watch = Some(watch);
     }
 
-    /// Whether a call may come in.
+    /// Whether a call may come in, told from its head: who has yet to send a body, and runs nothing, does not try the model.
     ///
     /// # Errors
     /// `ModelUnhealthy`, with the time that is left.
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        let answer = self.step(|breaker| (breaker, breaker.check(now())));
+        answer.map_err(|refusal| self.refuse(refusal))
+    }
+
+    /// Whether a call may run the model.
+    ///
+    /// # Errors
+    /// As [`Guard::check`].
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Pass, Fault> {
         let answer = self.step(|breaker| breaker.admit(now()));
         let pass = answer.map_err(|refusal| self.refuse(refusal))?;

@@ -101,6 +101,6 @@ impl Release {
     /// answer before it is served.
     pub async fn rehearse(self: Arc<Self>, request: Request) -> Outcome {
         let deadline = Deadline::after(now(), self.parts.limits.timeout);
-        Call::new(&self, Form::Function, deadline).run(request, None).await
+        Call::new(&self, Form::Function, deadline).run(request).await
     }
 }

@@ -194,29 +194,43 @@ async fn a_success_ends_the_row() {
 async fn while_one_call_tries_the_model_the_others_are_refused() {
     let scene = Scene::opened().await;
     advance(MINUTE).await;
-    let probe = scene.admit().expect("the probe");
+    scene.becomes(Mood::Hangs);
+    let mut probe = Box::pin(scene.call());
+    assert!(timeout(SECOND, &mut probe).await.is_err(), "it runs");
     assert_eq!(scene.refusal(), (Code::ModelUnhealthy, None));
     advance(MINUTE).await;
     assert_eq!(scene.refusal(), (Code::ModelUnhealthy, None));
+    drop(probe);
     scene.becomes(Mood::Works);
-    call(probe, BODY).await.expect("a reply");
-    assert!(scene.admit().is_ok());
+    scene.call().await.expect("a reply");
 }
 
-#[test]
-fn of_many_at_once_one_is_the_probe() {
-    let scene = Scene::with(FAILS, BreakerLimits { failures_max: 1, open_time: Duration::ZERO });
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    runtime.block_on(scene.calls(1));
-    for _ in 0..100 {
-        let admit = || scene.admit().ok();
-        let admitted: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(admit)).collect();
-            threads.into_iter().filter_map(|thread| thread.join().expect("no panic")).collect()
-        });
-        assert_eq!(admitted.len(), 1);
+#[tokio::test(start_paused = true)]
+async fn of_many_at_once_one_is_the_probe() {
+    let scene = Scene::opened().await;
+    advance(MINUTE).await;
+    scene.becomes(Mood::Hangs);
+    let tickets: Vec<_> = (0..4).map(|_| scene.admit().expect("none of them has a body yet")).collect();
+    let mut calls: Vec<_> = tickets.into_iter().map(|ticket| Box::pin(call(ticket, BODY))).collect();
+    let mut refused = 0;
+    for call in &mut calls {
+        if let Ok(answer) = timeout(SECOND, call).await {
+            assert_eq!(answer.expect_err("a refusal").code, Code::ModelUnhealthy);
+            refused += 1;
+        }
     }
+    assert_eq!((refused, scene.runs()), (3, 6));
     assert_eq!(scene.moves(), [BreakerState::Open, BreakerState::HalfOpen]);
+}
+
+/// Who holds a place for long before anything runs.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_keeps_nobody_from_trying() {
+    let scene = Scene::opened().await;
+    advance(MINUTE).await;
+    let _slow = scene.admit().expect("its body is to come");
+    scene.becomes(Mood::Works);
+    scene.call().await.expect("a reply");
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,18 +255,12 @@ async fn a_probe_that_never_came_to_a_run_gives_its_place_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_admitted_before_says_nothing_of_what_comes_after() {
+async fn who_came_in_before_it_opened_runs_nothing_after() {
     let scene = Scene::new(FAILS);
-    let early: Vec<_> = (0..6).map(|_| scene.admit().expect("closed")).collect();
+    let early = scene.admit().expect("closed");
     scene.calls(5).await;
-    advance(MINUTE).await;
-    let probe = scene.admit().expect("the probe");
-    for ticket in early {
-        call(ticket, BODY).await.expect_err("a fault");
-    }
-    scene.becomes(Mood::Works);
-    call(probe, BODY).await.expect("a reply");
-    assert_eq!(scene.moves(), [BreakerState::Open, BreakerState::HalfOpen, BreakerState::Closed]);
+    assert_eq!(call(early, BODY).await.expect_err("a refusal").code, Code::ModelUnhealthy);
+    assert_eq!(scene.runs(), 5);
 }
 
 #[tokio::test(start_paused = true)]
