@@ -92,6 +92,10 @@ fn what_pays_is_measured() {
     let why = neighbours.measure().batches.clone().unwrap_err();
     assert!(why.starts_with("rows depend on one another: output `y` differs by"), "{why}");
 
+    let quantised = load("quantised");
+    let why = quantised.measure().batches.clone().unwrap_err();
+    assert!(why.starts_with("rows depend on one another: the model quantises dynamically"), "{why}");
+
     let scalar = load("scalar");
     let why = scalar.measure().batches.clone().unwrap_err();
     assert!(why.ends_with("is a scalar, which has no rows"), "{why}");

@@ -110,6 +110,17 @@ save(
     [numpy_helper.from_array(np.array([0], np.int64), "rows")],
 )
 
+# The same by one scale for all rows, as a model whose activations are quantised as it runs.
+save(
+    "quantised",
+    [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ],
+    [value("x", F32, ["n", 2])],
+    [value("y", F32, ["n", 2])],
+)
+
 # Zeros do not suit it: a warm-up must fail.
 save(
     "no_zeros",
