@@ -196,12 +196,7 @@ impl Contexts {
         match queue.push(Arc::clone(&call), short)? {
             Next::Leave => (),
             Next::SendTask => start_task(&self.shared),
-            Next::Run(fetched) => {
-                self.shared.serve(fetched, true);
-                if queue.done() {
-                    start_task(&self.shared);
-                }
-            }
+            Next::Run(fetched) => serve_here(&self.shared, fetched),
         }
         Ok(Answer { call, outcome, _watch: watch })
     }
@@ -245,24 +240,27 @@ fn start_task(shared: &Arc<Shared>) {
     }
 }
 
-/// Gives its place back if it is dropped before its end, as when the runtime goes away.
+/// Gives its place back if it is dropped before it came, as when the runtime goes away.
 struct Task(Option<Arc<Shared>>);
 
 impl Task {
     async fn run(mut self) {
-        loop {
-            // All that is ready on this thread goes first, and may bring more calls for the same run.
-            tokio::task::yield_now().await;
-            let Some(shared) = &self.0 else { return };
-            let Some(fetched) = shared.queue.fetch(Instant::now()) else {
-                self.0 = None;
-                return;
-            };
-            if fetched.more {
-                start_task(shared);
-            }
-            shared.serve(fetched, true);
+        // All that is ready on this thread goes first, and may bring more calls for the same run.
+        tokio::task::yield_now().await;
+        let Some(shared) = self.0.take() else { return };
+        let Some(fetched) = shared.queue.fetch(Instant::now()) else { return };
+        if fetched.more {
+            start_task(&shared);
         }
+        serve_here(&shared, fetched);
+    }
+}
+
+/// Makes a run on this thread, which carries requests.
+fn serve_here(shared: &Arc<Shared>, fetched: Fetched) {
+    shared.serve(fetched, true);
+    if shared.queue.done() {
+        start_task(shared);
     }
 }
 

@@ -19,7 +19,8 @@ pub(crate) struct Queue {
     calls_max: usize,
     bytes_max: usize,
     bytes: Arc<AtomicUsize>,
-    tasks_max: usize,
+    /// Runs on threads that carry requests at once.
+    running_max: usize,
 }
 
 struct Waiting {
@@ -27,9 +28,9 @@ struct Waiting {
     for_tasks: Lane,
     /// Whether calls may be put into the tasks' lane.
     has_tasks: bool,
-    /// Tasks that will come, or come back, for calls.
-    tasks: usize,
-    /// One of them has yet to come: it will find whatever is queued until then.
+    /// Runs under way on threads that carry requests.
+    running: usize,
+    /// A task has yet to come: it will find whatever is queued until then.
     coming: bool,
     closed: bool,
 }
@@ -59,12 +60,12 @@ pub(crate) struct Fetched {
 
 impl Queue {
     /// An empty queue for threads, which fetch one call at a time.
-    pub(crate) fn new(calls_max: usize, bytes_max: usize, tasks_max: usize) -> Self {
+    pub(crate) fn new(calls_max: usize, bytes_max: usize, running_max: usize) -> Self {
         let lane = || Lane { calls: VecDeque::new(), policy: Policy::OFF };
         let (for_threads, for_tasks) = (lane(), lane());
-        let waiting = Waiting { for_threads, for_tasks, has_tasks: false, tasks: 0, coming: false, closed: false };
+        let waiting = Waiting { for_threads, for_tasks, has_tasks: false, running: 0, coming: false, closed: false };
         let (waiting, filled) = (Mutex::new(waiting), Condvar::new());
-        Self { waiting, filled, calls_max, bytes_max, bytes: Arc::default(), tasks_max }
+        Self { waiting, filled, calls_max, bytes_max, bytes: Arc::default(), running_max }
     }
 
     /// How calls are fetched from now on; by tasks only if there is a policy for them.
@@ -116,12 +117,12 @@ impl Queue {
             waiting.for_tasks.calls.push_back(call);
             return Ok(match waiting.for_tasks.next(Instant::now()) {
                 Step::Run { places, reason: reason @ (BatchReason::Full | BatchReason::Alone) }
-                    if waiting.tasks < self.tasks_max =>
+                    if waiting.running < self.running_max =>
                 {
-                    waiting.tasks += 1;
+                    waiting.running += 1;
                     Next::Run(Fetched { calls: waiting.for_tasks.take(&places), reason, more: false })
                 }
-                _ if waiting.send_task(self.tasks_max) => Next::SendTask,
+                _ if waiting.send_task(self.running_max) => Next::SendTask,
                 _ => Next::Leave,
             });
         }
@@ -131,35 +132,31 @@ impl Queue {
         Ok(Next::Leave)
     }
 
-    /// For a task: the next batch, or none, and then it is to end.
+    /// For a task that has come: the next batch, to be followed by [`Queue::done`], or none.
     pub(crate) fn fetch(&self, now: Instant) -> Option<Fetched> {
         let mut waiting = lock(&self.waiting);
         waiting.coming = false;
-        match waiting.for_tasks.next(now) {
-            Step::Run { places, reason } => {
-                let calls = waiting.for_tasks.take(&places);
-                let more = !waiting.for_tasks.calls.is_empty() && waiting.send_task(self.tasks_max);
-                Some(Fetched { calls, reason, more })
-            }
-            Step::Rest | Step::Wait { .. } => {
-                waiting.tasks = waiting.tasks.saturating_sub(1);
-                None
-            }
+        if waiting.running >= self.running_max {
+            // Whoever is done first sends for these.
+            return None;
         }
+        let Step::Run { places, reason } = waiting.for_tasks.next(now) else { return None };
+        let calls = waiting.for_tasks.take(&places);
+        waiting.running += 1;
+        let more = !waiting.for_tasks.calls.is_empty() && waiting.send_task(self.running_max);
+        Some(Fetched { calls, reason, more })
     }
 
-    /// What was to be run at once has run; true if a task is to be started for what has come meanwhile.
+    /// A run on a thread that carries requests is over; true if a task is to be started for what waits.
     pub(crate) fn done(&self) -> bool {
         let mut waiting = lock(&self.waiting);
-        waiting.tasks = waiting.tasks.saturating_sub(1);
-        !waiting.for_tasks.calls.is_empty() && waiting.send_task(self.tasks_max)
+        waiting.running = waiting.running.saturating_sub(1);
+        !waiting.for_tasks.calls.is_empty() && waiting.send_task(self.running_max)
     }
 
-    /// A task was dropped before it came to fetch.
+    /// A task was dropped before it came.
     pub(crate) fn forget_task(&self) {
-        let mut waiting = lock(&self.waiting);
-        waiting.tasks = waiting.tasks.saturating_sub(1);
-        waiting.coming = false;
+        lock(&self.waiting).coming = false;
     }
 
     /// For a thread: waits for the next batch; none when the queue is closed and empty.
@@ -220,13 +217,10 @@ impl Waiting {
         self.for_threads.calls.len() + self.for_tasks.calls.len()
     }
 
-    /// Whether one more task is to be started; it is counted.
-    fn send_task(&mut self, tasks_max: usize) -> bool {
-        let send = !self.coming && self.tasks < tasks_max;
-        if send {
-            self.coming = true;
-            self.tasks += 1;
-        }
+    /// Whether a task is to be started.
+    fn send_task(&mut self, running_max: usize) -> bool {
+        let send = !self.coming && self.running < running_max;
+        self.coming |= send;
         send
     }
 }
@@ -268,18 +262,17 @@ mod tests {
     #[test]
     fn one_task_comes_for_all_calls_that_are_queued_before_it_does() {
         let queue = by_tasks(2);
-        assert!(sends(&queue));
-        assert!(leaves(&queue, true), "one is coming");
+        assert!(sends(&queue) && leaves(&queue, true), "one is coming");
         let fetched = queue.fetch(Instant::now()).unwrap();
         assert_eq!((fetched.calls.len(), fetched.reason, fetched.more), (2, BatchReason::Idle, false));
         // While that runs, another one is sent, and no third.
         assert!(sends(&queue));
         assert!(queue.fetch(Instant::now()).is_some());
-        assert!(leaves(&queue, true), "both will come back");
-        assert!(queue.fetch(Instant::now()).is_some());
-        assert!(queue.fetch(Instant::now()).is_none());
-        assert!(queue.fetch(Instant::now()).is_none());
-        assert!(sends(&queue), "both have gone");
+        assert!(leaves(&queue, true), "both places are taken");
+        assert!(queue.done() && !queue.done(), "the first to be done sends for it");
+        assert!(queue.fetch(Instant::now()).is_some() && queue.fetch(Instant::now()).is_none());
+        assert!(!queue.done());
+        assert!(sends(&queue), "nobody is there");
     }
 
     #[test]
@@ -300,6 +293,29 @@ mod tests {
     }
 
     #[test]
+    fn however_many_are_ready_at_once_the_queue_is_never_longer_than_a_batch() {
+        let queue = by_tasks(1);
+        let mut ran = 0;
+        for _ in 0..100 {
+            if let Next::Run(fetched) = queue.push(call(&queue), true).unwrap() {
+                ran += fetched.calls.len();
+                queue.done();
+            }
+            assert!(lock(&queue.waiting).len() < 4);
+        }
+        assert_eq!(ran, 100);
+    }
+
+    #[test]
+    fn a_task_that_is_dropped_leaves_its_place() {
+        let queue = by_tasks(1);
+        assert!(sends(&queue));
+        queue.forget_task();
+        assert!(sends(&queue));
+        assert_eq!(queue.fetch(Instant::now()).unwrap().calls.len(), 2);
+    }
+
+    #[test]
     fn a_long_call_is_for_threads_while_short_ones_are_for_tasks() {
         let queue = by_tasks(1);
         assert!(leaves(&queue, false));
@@ -315,15 +331,6 @@ mod tests {
         queue.set(Policy::OFF, Some(Policy { rows_max: 4, ..Policy::OFF }));
         assert!(leaves(&queue, false) && sends(&queue));
         assert!(queue.push(call(&queue), true).is_err_and(|fault| fault.code == Code::Overloaded));
-    }
-
-    #[test]
-    fn a_task_that_is_dropped_leaves_its_place() {
-        let queue = by_tasks(1);
-        assert!(sends(&queue));
-        queue.forget_task();
-        assert!(sends(&queue));
-        assert_eq!(queue.fetch(Instant::now()).unwrap().calls.len(), 2);
     }
 
     #[test]
