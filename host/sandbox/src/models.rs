@@ -1,14 +1,15 @@
 //! The contract's `models`: a handler's tensors, read where they lie, checked, copied once into memory that the engine lends,
 //! and run.
 //!
-//! A run happens on a thread of the engine's. The guest's memory goes when its request is dropped, the run may end later: so
-//! nothing of the guest's is borrowed beyond this file.
+//! A run happens on a thread of the engine's, or on a task of its own. The guest's memory goes when its request is dropped, the run
+//! may end later: so nothing of the guest's is borrowed beyond this file.
 
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 use sandmill_domain::ports::{BoxFuture, Inference, Model, PluginUsage};
 use sandmill_domain::{Code, Deadline, Fault, Tensor};
+use tokio::task::JoinHandle;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
 
@@ -49,7 +50,7 @@ async fn run(store: &mut StoreContextMut<'_, State>, calls: &[Call]) -> wasmtime
     let begun: Vec<_> = calls.iter().map(|call| begin(store, call)).collect::<wasmtime::Result<_>>()?;
     let mut runs: Vec<BoxFuture<'static, Ran>> = Vec::with_capacity(begun.len());
     for work in begun {
-        runs.push(Box::pin(infer(work, deadline)));
+        runs.push(Box::pin(apart(infer(work, deadline))));
     }
     let mut runs = stream::iter(runs).buffered(RUNS_AT_ONCE);
     let max = store.data().facts.limits.output_bytes_max;
@@ -62,6 +63,20 @@ async fn run(store: &mut StoreContextMut<'_, State>, calls: &[Call]) -> wasmtime
         outputs.push(ran.map(|inference| note(&mut store.data_mut().usage, inference)));
     }
     Ok(outputs)
+}
+
+/// Runs it on a task of its own, which ends with whoever waits: here is a guest's stack, which may be too small for the runtime's
+/// kernels, and one poll of a guest's must not make many runs.
+async fn apart(run: impl Future<Output = Ran> + Send + 'static) -> Ran {
+    struct Task(JoinHandle<Ran>);
+    impl Drop for Task {
+        fn drop(&mut self) {
+            self.0.abort();
+        }
+    }
+    let mut task = Task(tokio::spawn(run));
+    let ran = (&mut task.0).await;
+    ran.unwrap_or_else(|_broke| Err(ModelError { kind: ModelErrorKind::Failed, message: "the run broke".into() }))
 }
 
 /// Of all that a run gave, in bytes.
