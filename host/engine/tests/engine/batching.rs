@@ -56,13 +56,13 @@ async fn calls_that_share_runs_get_their_own_answers() {
 
 #[tokio::test]
 async fn a_batch_that_waits_is_run_when_it_is_full_or_late() {
-    let model = try_load("digits", &fixed(2, Duration::from_millis(50))).unwrap();
+    let model = try_load("digits", &fixed(2, Duration::from_millis(500))).unwrap();
     model.measure();
     let (answers, _) = all(&model, (0..3).map(|number| vec![digit(number)]).collect()).await;
     let reasons: Vec<_> =
         answers.iter().flatten().filter_map(|inference| inference.batch).map(|batch| (batch.rows, batch.reason)).collect();
     assert_eq!(reasons, [(2, BatchReason::Full), (1, BatchReason::Delay)]);
-    assert!(answers[2].as_ref().unwrap().queued >= Duration::from_millis(50));
+    assert!(answers[2].as_ref().unwrap().queued >= Duration::from_millis(500));
 }
 
 #[tokio::test]
