@@ -42,8 +42,12 @@ async fn calls_that_share_runs_get_their_own_answers() {
         model.measure();
         let (answers, rows) = all(&model, (0..64).map(|number| vec![digit(number)]).collect()).await;
         assert_eq!(rows, 64, "every row is in one run");
+        // Without a delay, whoever runs them may be as quick as the calls come.
         let runs = answers.iter().flatten().filter(|inference| inference.batch.is_some()).count();
-        assert!(runs < 64, "no run was shared with {options:?}");
+        assert!(
+            runs < 64 || matches!(options.batching, Batching::Fixed { delay: Duration::ZERO, .. }),
+            "{runs} with {options:?}"
+        );
         for (answer, expected) in answers.into_iter().zip(&expected) {
             let outputs = answer.unwrap().outputs;
             assert_eq!(outputs[0], expected[0]);
