@@ -73,6 +73,9 @@ impl Measure<'_> {
         let noise = self.noise();
         let (sizes, paying) = match &noise {
             Some(noise) => self.measure(noise, rows.as_ref().ok()),
+            None if self.deadline.is_past(Instant::now()) => {
+                (Vec::new(), Err(Unfit::Other("there was no time to measure it (profile_ms)".to_owned())))
+            }
             None => (Vec::new(), Err(Unfit::Other("the model fails on every shape that was tried".to_owned()))),
         };
         let batches = match (&rows, self.options.batching) {
@@ -256,8 +259,10 @@ impl Measure<'_> {
             return Err("byte strings take as long as they are".to_owned());
         }
         let Some(longest) = sizes.iter().rev().find(|size| size.time <= max) else {
-            let shortest = sizes.first().map_or(Duration::MAX, |size| size.time);
-            return Err(format!("a run takes {shortest:.1?}, more than {max:.1?}"));
+            return Err(match sizes.first() {
+                Some(shortest) => format!("a run takes {:.1?}, more than {max:.1?}", shortest.time),
+                None => "no run was measured".to_owned(),
+            });
         };
         Ok(Inline { bytes_max: longest.bytes, rows_max: longest.rows, time: longest.time })
     }

@@ -15,7 +15,7 @@ use http::Method;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sandmill_catalog::{Digest, FileLimits, Plugins, read_function, read_functions};
-use sandmill_domain::{BreakerLimits, FunctionLimits, Grants, InstanceBudget, InstancePolicy, PluginLimits};
+use sandmill_domain::{Batching, BreakerLimits, FunctionLimits, Grants, InstanceBudget, InstancePolicy, PluginLimits};
 
 use crate::fixture::Fixture;
 
@@ -33,6 +33,9 @@ batch_max = 8
 axis_max = 2048
 threads = 2
 queue_max = 64
+batching = "fixed"
+batch_rows = 4
+batch_delay_us = 500
 [model.axes]
 seq = 256
 [plugin]
@@ -89,6 +92,7 @@ fn a_whole_function_is_read() {
     let [model] = function.models.try_into().expect("one");
     assert_eq!(model.name, "model");
     assert_eq!((model.batch_max, model.axis_max, model.threads, model.queue_max), (8, 2048, Some(2), 64));
+    assert_eq!(model.batching, Batching::Fixed { rows: 4, delay: Duration::from_micros(500) });
     assert_eq!(model.axes.into_iter().collect::<Vec<_>>(), [("seq".to_owned(), 256)]);
     assert_eq!((model.file.bytes.as_ref(), model.file.sha256), (&b"model"[..], Digest::of(b"model")));
     assert!(matches!(function.plugins, Plugins::One(file) if file.bytes == "plugin" && file.path.ends_with("plugin.wasm")));
@@ -143,6 +147,7 @@ fn what_is_not_said_has_a_default() {
     assert_eq!((function.name.as_str(), function.methods), ("digits", vec![Method::POST]));
     let [model] = function.models.try_into().expect("one");
     assert_eq!((model.batch_max, model.axis_max, model.threads, model.queue_max), (32, 1024, None, 128));
+    assert_eq!(model.batching, Batching::Auto);
     assert!(model.axes.is_empty() && function.config.is_empty() && function.assets.is_empty());
     assert_eq!((function.limits, function.instances), (FunctionLimits::default(), InstancePolicy::Fresh));
     assert_eq!(function.grants, Grants::default());
@@ -217,6 +222,9 @@ fn each_value_has_its_bounds() {
         ("model.axes.seq = -1", "model.axes.seq: expected an integer from 1 to 2147483647, found -1"),
         ("model.threads = 257", "model.threads: expected an integer from 1 to 256, found 257"),
         ("model.queue_max = 0", "model.queue_max: expected an integer from 1 to 65536, found 0"),
+        ("model.batching = 'always'", "model.batching: "),
+        ("model.batch_rows = 8", "model.batch_rows: it takes `batching = \"fixed\"`"),
+        ("model.batch_delay_us = 8", "model.batch_delay_us: it takes `batching = \"fixed\"`"),
         ("model.sha256 = 'abc'", "model.sha256: expected a SHA-256: 64 hexadecimal digits"),
         ("sample.path = 'top'", "sample.path: expected what follows the function's name, "),
         ("sample.path = '/a b'", "sample.path: expected what follows the function's name, "),
@@ -231,6 +239,17 @@ fn each_value_has_its_bounds() {
         let expected = format!("digits/function.toml:2: {expected}");
         assert!(told.len() == 1 && told[0].starts_with(&expected), "{told:?} is not {expected:?}");
     }
+}
+
+#[test]
+fn fixed_batches_have_bounds() {
+    let told = |line: &str| Fixture::new(format!("model.path = 'model.onnx'\nmodel.batching = 'fixed'\n{line}")).refusal();
+    assert_eq!(
+        told("model.batch_rows = 1025"),
+        ["digits/function.toml:3: model.batch_rows: expected an integer from 1 to 1024, found 1025"]
+    );
+    let late = "digits/function.toml:3: model.batch_delay_us: expected an integer from 0 to 1000000, found 1000001";
+    assert_eq!(told("model.batch_delay_us = 1000001"), [late]);
 }
 
 #[test]

@@ -114,6 +114,21 @@ fn what_pays_is_measured() {
 }
 
 #[test]
+fn measuring_has_bounds() {
+    let hasty = try_load("digits", &ModelOptions { profile_time: Duration::from_nanos(1), ..options() }).unwrap();
+    let profile = hasty.measure();
+    assert!(profile.sizes.is_empty(), "{profile:?}");
+    assert_eq!(profile.batches.clone().unwrap_err(), "there was no time to measure it (profile_ms)");
+    assert_eq!(profile.inline.clone().unwrap_err(), "no run was measured");
+
+    let few = try_load("digits", &ModelOptions { batch_rows_max: 2, ..options() }).unwrap();
+    let rows: Vec<usize> = few.measure().sizes.iter().map(|size| size.rows).collect();
+    assert_eq!(rows, [1, 2]);
+    let fixed = try_load("digits", &ModelOptions { batch_rows_max: 2, ..fixed(16, Duration::ZERO) }).unwrap();
+    assert_eq!(fixed.measure().batches, Ok(2));
+}
+
+#[test]
 fn loops_never_run_where_requests_are_carried() {
     let why = load("loop").measure().inline.clone().unwrap_err();
     assert!(why.contains("loops or branches"), "{why}");
