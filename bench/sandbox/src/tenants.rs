@@ -94,6 +94,7 @@ fn release(tenant: &str, plugin: WasmPlugin, limits: TenantLimits, handles: bool
         limits: FunctionLimits { concurrency_max: 10_000, ..FunctionLimits::default() },
         account: Account::new(limits),
         model: (!handles).then(|| Arc::new(Echo::new(Duration::ZERO)) as Arc<dyn sandmill_domain::ports::Model>),
+        models: Vec::new(),
         plugins,
     }))
 }

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use sandmill_catalog::FunctionSpec;
-use sandmill_engine::{LoadTimes, Profile};
+use sandmill_domain::ModelProfile;
+use sandmill_domain::ports::Model as _;
+use sandmill_engine::LoadTimes;
 use sandmill_sandbox::{Loaded, Snapshot};
 
 use crate::cli::CheckOptions;
@@ -66,7 +68,7 @@ fn describe(spec: &FunctionSpec, deployed: &Deployed) -> String {
 }
 
 /// What runs take, and how requests share them.
-fn describe_profile(profile: &Profile) -> [String; 3] {
+fn describe_profile(profile: &ModelProfile) -> [String; 3] {
     let times: Vec<String> = profile.sizes.iter().map(|size| format!("{:.1?} for {}", size.time, size.rows)).collect();
     let batches = match &profile.batches {
         Ok(rows) => format!("batches: up to {rows} rows of several requests together"),

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use sandmill_catalog::{ByteSize, Count, FileLimits, ReadError, read_document};
 use sandmill_domain::TenantLimits;
 use sandmill_edge::{EdgeLimits, EdgeOptions};
-use sandmill_engine::{EngineOptions, ModelOptions};
+use sandmill_engine::{Budget, EngineOptions, ModelOptions};
 use sandmill_sandbox::SandboxOptions;
 use sandmill_telemetry::LogFormat;
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use crate::cli::ServeOptions;
 use crate::config_sandbox::{Sandbox, Tenants};
 
 const HOUR_MS: usize = 3_600_000;
+const DAY_MS: usize = 24 * HOUR_MS;
 const COUNT_MAX: usize = 1 << 20;
 pub(crate) const GIB: usize = 1 << 30;
 
@@ -107,6 +108,24 @@ pub(crate) struct Engine {
     inline_max_us: Option<Count<0, 1_000_000>>,
     profile_ms: Option<Millis>,
     batch_rows_max: Option<Count<1, 1024>>,
+    memory_bytes_max: Option<Size>,
+    abandoned_max: Option<Count<0, 1024>>,
+    idle_ms: Option<Count<0, DAY_MS>>,
+    health_ms: Option<Millis>,
+    recycle: Recycle,
+}
+
+/// What one session of a model may go through; 0 stands for no bound.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Recycle {
+    requests_max: Option<Count<0, { u32::MAX as usize }>>,
+    age_ms: Option<Count<0, { 30 * DAY_MS }>>,
+    growth_bytes_max: Option<ByteSize<0, { 64 * GIB }>>,
+    failures_max: Option<Count<0, COUNT_MAX>>,
+    jitter_percent: Option<Count<0, 50>>,
+    hard_factor: Option<Count<2, 100>>,
+    pause_ms: Option<Count<0, HOUR_MS>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -187,6 +206,9 @@ impl Config {
         set(&mut options.inline_max, table.inline_max_us.map(|time| Duration::from_micros(time.get() as u64)));
         set(&mut options.profile_time, table.profile_ms.map(Count::as_millis));
         set(&mut options.batch_rows_max, table.batch_rows_max.map(Count::get));
+        set(&mut options.idle_max, table.idle_ms.map(|time| bound(time.as_millis())));
+        set(&mut options.health_interval, table.health_ms.map(Count::as_millis));
+        options.budget = table.recycle.budget();
         options
     }
 
@@ -198,6 +220,8 @@ impl Config {
         let mut options = EngineOptions::default();
         set(&mut options.buffer_bytes_max, self.engine.buffer_bytes_max.map(ByteSize::get));
         set(&mut options.buffer_idle_bytes_max, self.engine.buffer_idle_bytes_max.map(ByteSize::get));
+        options.memory_bytes_max = self.engine.memory_bytes_max.map(ByteSize::get);
+        set(&mut options.abandoned_max, self.engine.abandoned_max.map(Count::get));
         options
     }
 
@@ -214,6 +238,25 @@ impl Config {
     pub(crate) fn tenant_limits(&self) -> TenantLimits {
         self.tenants.limits(self.sandbox_options().instances_max)
     }
+}
+
+impl Recycle {
+    fn budget(&self) -> Budget {
+        let mut budget = Budget::default();
+        set(&mut budget.requests_max, self.requests_max.map(|max| bound(max.get() as u64)));
+        set(&mut budget.age_max, self.age_ms.map(|time| bound(time.as_millis())));
+        set(&mut budget.growth_bytes_max, self.growth_bytes_max.map(|max| bound(max.get())));
+        set(&mut budget.failures_max, self.failures_max.map(|max| bound(small(max))));
+        set(&mut budget.jitter_percent, self.jitter_percent.map(small));
+        set(&mut budget.hard_factor, self.hard_factor.map(small));
+        set(&mut budget.pause, self.pause_ms.map(Count::as_millis));
+        budget
+    }
+}
+
+/// Nothing is no bound.
+fn bound<T: Default + PartialEq>(value: T) -> Option<T> {
+    Some(value).filter(|value| *value != T::default())
 }
 
 impl Edge {
@@ -274,6 +317,10 @@ mod tests {
         // What stands behind the last of them is no key.
         left_out.pop();
         // Defaults that depend on the machine are shown as comments.
-        assert_eq!(left_out, ["threads", "library", "cache", "cache_key", "threads"], "keys that the page does not show");
+        assert_eq!(
+            left_out,
+            ["threads", "library", "memory_bytes_max", "cache", "cache_key", "threads"],
+            "keys that the page does not show"
+        );
     }
 }

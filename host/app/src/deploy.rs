@@ -2,14 +2,14 @@
 //! request answered. Blocking: `serve` and `check` run it on a thread of its own.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use sandmill_catalog::{FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
 use sandmill_domain::ports::{Model, Plugin};
-use sandmill_domain::{FunctionLimits, ReleaseNumber, TenantId};
-use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel, Profile};
+use sandmill_domain::{FunctionLimits, ModelProfile, ReleaseNumber, TenantId};
+use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel};
 use sandmill_pipeline::{Account, Plugins, Release, ReleaseParts};
 use sandmill_sandbox::{Loaded as PluginLoaded, PluginOptions, Sandbox, WasmPlugin};
 use tokio::runtime::Handle;
@@ -38,7 +38,7 @@ struct Loaded {
 pub(crate) struct Deployed {
     pub(crate) release: Arc<Release>,
     /// All of them, a handler's too.
-    pub(crate) models: Vec<Arc<dyn Model>>,
+    pub(crate) models: Vec<Arc<OnnxModel>>,
     /// What was measured of each, in the same order.
     pub(crate) measured: Vec<Measured>,
     /// By the plugins' files.
@@ -51,7 +51,7 @@ pub(crate) struct Deployed {
 pub(crate) struct Measured {
     pub(crate) name: String,
     pub(crate) times: LoadTimes,
-    pub(crate) profile: Profile,
+    pub(crate) profile: ModelProfile,
 }
 
 /// How a function answered its sample request.
@@ -85,12 +85,13 @@ impl Deployer {
             limits: spec.limits.clone(),
             account: Arc::clone(&self.account),
             model,
+            models,
             plugins,
         }));
         let sample = spec.sample.as_ref().map(|sample| self.rehearse(&release, sample)).transpose()?;
         // Of the shapes that the sample has brought.
         let measured = loaded.iter().map(|model| measured(model)).collect();
-        Ok(Deployed { release, models, measured, loads, sample })
+        Ok(Deployed { release, models: loaded, measured, loads, sample })
     }
 
     /// A body that could never be held would be refused for ever, as if it were for now.
@@ -114,10 +115,11 @@ impl Deployer {
     }
 
     fn load_model(&self, model: &ModelSpec) -> Result<OnnxModel> {
-        let source = ModelSource { name: model.name.clone(), bytes: model.file.bytes.clone() };
+        let source = source(model);
         let defaults = self.model_options.clone();
         let options = ModelOptions {
             threads: model.threads.unwrap_or(defaults.threads),
+            contexts_min: model.min,
             queue_max: model.queue_max,
             batching: model.batching,
             batch_max: model.batch_max,
@@ -190,6 +192,17 @@ impl Deployer {
         }
         Ok(SampleAnswer { status: reply.status.as_u16(), bytes: reply.body.len(), took: start.elapsed() })
     }
+}
+
+/// The file as it was read, and later, for every further session, as it is then: if it is still the same.
+fn source(model: &ModelSpec) -> ModelSource {
+    let (path, sha256) = (model.file.path.clone(), model.file.sha256);
+    let first = Mutex::new(Some(model.file.bytes.clone()));
+    let read = move || {
+        let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.map_or_else(|| FileContent::read_again(&path, sha256), Ok)
+    };
+    ModelSource { name: model.name.clone(), read: Arc::new(read) }
 }
 
 fn measured(model: &OnnxModel) -> Measured {

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use sandmill_catalog::FunctionSpec;
-use sandmill_domain::TenantId;
-use sandmill_domain::ports::Service;
+use sandmill_domain::ports::{Model, Service};
+use sandmill_domain::{ModelEvent, TenantId};
 use sandmill_edge::{Addresses, Edge};
-use sandmill_engine::Engine;
+use sandmill_engine::{Engine, OnnxModel};
 use sandmill_pipeline::{Account, Pipeline, Release};
 use sandmill_sandbox::{Loaded, Sandbox, SandboxError, SandboxOptions, Snapshot};
 use sandmill_telemetry::{PluginLoad, Telemetry};
@@ -52,6 +52,7 @@ async fn serve(config: &Config) -> Result<()> {
     let deployer = start_deployer(config, Handle::current())?;
     let telemetry = Arc::new(Telemetry::new(VERSION, deployer.engine.version())?);
     let pipeline = Arc::new(Pipeline::default());
+    pipeline.watch_host(deployer.engine.ailing());
     let service = Arc::clone(&pipeline) as Arc<dyn Service>;
     let edge = Edge::bind(config.edge_options(), service, Arc::clone(&telemetry), VERSION)?;
     let stop = stop_on_signals(Arc::clone(&pipeline), Arc::clone(&telemetry))?;
@@ -139,6 +140,9 @@ fn note(spec: &FunctionSpec, deployed: &Deployed, telemetry: &Telemetry) {
     if let Some(load) = sum(&deployed.loads) {
         telemetry.plugin_loaded(&tenant, &spec.name, &load);
     }
+    for model in &deployed.models {
+        watch(deployed, model, telemetry);
+    }
     if deployed.release.model().is_some() {
         let metrics = telemetry.breaker(&tenant, &spec.name);
         deployed.release.watch_breaker(move |to| metrics.moved(to));
@@ -150,6 +154,25 @@ fn note(spec: &FunctionSpec, deployed: &Deployed, telemetry: &Telemetry) {
         tracing::info!(function = %spec.name, model = name, sizes = ?profile.sizes, ?batches, ?inline, "measured");
     }
     tracing::info!(function = %spec.name, ?model_load, ?plugin_load, compiled, "loaded");
+}
+
+/// What happens to a model goes to the metrics, and a run that does not end opens its function's breaker.
+fn watch(deployed: &Deployed, model: &Arc<OnnxModel>, telemetry: &Telemetry) {
+    let release = &deployed.release;
+    let metrics = telemetry.model(release.tenant(), release.function(), &model.info().name);
+    let (release, told) = (Arc::downgrade(release), metrics.clone());
+    model.watch(move |event| {
+        told.happened(event);
+        if let (ModelEvent::Abandoned, Some(release)) = (event, release.upgrade()) {
+            release.trip();
+        }
+    });
+    let model = Arc::downgrade(model);
+    telemetry.ask(move || {
+        if let Some(model) = model.upgrade() {
+            metrics.stands(&model.state());
+        }
+    });
 }
 
 /// Of a function's plugins together; none without a plugin.

@@ -1,7 +1,8 @@
 //! A function as its folder declares it: plain data, checked, with the contents of its files. What makes and runs it is elsewhere.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::Method;
@@ -52,6 +53,8 @@ pub struct ModelSpec {
     pub axes: BTreeMap<String, i64>,
     /// Threads that run it; none where the host is to choose.
     pub threads: Option<usize>,
+    /// Contexts that must always be there: with 0 the model may be unloaded while nobody calls it.
+    pub min: usize,
     /// Requests that may wait for it.
     pub queue_max: usize,
     /// Whether requests share runs.
@@ -92,6 +95,20 @@ pub struct FileContent {
     pub bytes: Bytes,
     /// Of `bytes`.
     pub sha256: Digest,
+}
+
+impl FileContent {
+    /// The file once more, as it was: the bytes that are checked are the bytes that are given. Blocks.
+    ///
+    /// # Errors
+    /// In words, if it cannot be read or has changed since.
+    pub fn read_again(path: &Path, sha256: Digest) -> Result<Bytes, String> {
+        let found = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        match Digest::of(&found) {
+            digest if digest == sha256 => Ok(found.into()),
+            digest => Err(format!("{} has changed since it was deployed: its SHA-256 is {digest}, not {sha256}", path.display())),
+        }
+    }
 }
 
 impl std::fmt::Debug for FileContent {

@@ -69,6 +69,7 @@ pub(crate) struct ModelTable {
     #[serde(default)]
     axes: BTreeMap<String, AxisBound>,
     pub(crate) threads: Option<Count<1, 256>>,
+    min: Option<Count<0, 1>>,
     queue_max: Option<Count<1, 65_536>>,
     #[serde(default)]
     batching: BatchingWord,
@@ -105,6 +106,10 @@ impl ModelTable {
 
     pub(crate) fn axes(&self) -> BTreeMap<String, i64> {
         self.axes.iter().map(|(symbol, max)| (symbol.clone(), axis_bound(*max))).collect()
+    }
+
+    pub(crate) fn min(&self) -> usize {
+        self.min.map_or(1, Count::get)
     }
 
     pub(crate) fn queue_max(&self) -> usize {

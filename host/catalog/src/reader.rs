@@ -102,6 +102,7 @@ impl<'a> Reader<'a> {
             axis_max: table.axis_max(),
             axes: table.axes(),
             threads: table.threads.map(crate::Count::get),
+            min: table.min(),
             queue_max: table.queue_max(),
             batching: table.batching(),
         })

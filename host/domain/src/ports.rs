@@ -10,7 +10,8 @@ use std::time::Duration;
 use http::Method;
 
 use crate::{
-    Batch, Deadline, Fault, FunctionName, Lender, ModelInfo, ReleaseNumber, Reply, Request, RequestHead, TenantId, Tensor,
+    Batch, Deadline, Fault, FunctionName, Lender, ModelInfo, ModelState, ReleaseNumber, Reply, Request, RequestHead, TenantId,
+    Tensor,
 };
 
 pub use crate::buffer::Home;
@@ -34,6 +35,24 @@ pub trait Model: Send + Sync {
     /// # Errors
     /// `Overloaded` when the queue is full, `DeadlineExceeded`, `ModelFailed`.
     fn infer(&self, inputs: Vec<Tensor>, deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>>;
+
+    /// What is wrong with it, so that it should get no requests; none if it works, or would be there for its next call.
+    fn ailing(&self) -> Option<String> {
+        None
+    }
+
+    /// Whether it must always be warm and is not at the moment: then its host gets no requests.
+    fn is_missed(&self) -> bool {
+        false
+    }
+
+    /// Where it stands, for its operator.
+    fn state(&self) -> ModelState {
+        ModelState::default()
+    }
+
+    /// Replaces whatever it is made of at the next opportunity; calls go on meanwhile.
+    fn recycle(&self) {}
 }
 
 /// What one run gave.
@@ -157,8 +176,8 @@ pub enum Form {
 
 /// Everything that is served, as the edge sees it. Implemented by the pipeline.
 pub trait Service: Send + Sync {
-    /// Whether every function is warm and nothing drains.
-    fn is_ready(&self) -> bool;
+    /// Why no requests should be sent here; none if every function is warm and nothing drains.
+    fn unready(&self) -> Option<String>;
 
     /// Whether a request may come in, decided before its body is read.
     ///
@@ -171,6 +190,18 @@ pub trait Service: Send + Sync {
     /// # Errors
     /// `NotFound`.
     fn describe(&self, target: &Target) -> Result<Description, Fault>;
+
+    /// Where a function's models stand, by their names.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn models(&self, tenant: &TenantId, function: &FunctionName) -> Result<Vec<(String, ModelState)>, Fault>;
+
+    /// Replaces a model's session at the next opportunity.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    fn recycle(&self, tenant: &TenantId, function: &FunctionName, model: &str) -> Result<(), Fault>;
 }
 
 /// A function as an Open Inference Protocol model.

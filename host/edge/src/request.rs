@@ -78,7 +78,7 @@ async fn walk(
     match route(&head.method, head.uri.path())? {
         Route::Server => Ok(protocol::server_metadata(shared.version)),
         Route::Live => Ok(protocol::live(true)),
-        Route::Ready => Ok(protocol::ready(shared.is_ready())),
+        Route::Ready => Ok(protocol::ready(shared.unready().is_none())),
         Route::Model(target) => {
             shared.service.describe(&target).map(|model| protocol::model_metadata(target.function.as_str(), &model))
         }

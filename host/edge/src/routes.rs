@@ -79,6 +79,11 @@ pub(crate) fn only_reads(method: &Method) -> Result<(), Fault> {
     if matches!(*method, Method::GET | Method::HEAD) { Ok(()) } else { Err(wrong_method(method, &["GET", "HEAD"])) }
 }
 
+/// Whether `method` suits a path that does something.
+pub(crate) fn only_posts(method: &Method) -> Result<(), Fault> {
+    if *method == Method::POST { Ok(()) } else { Err(wrong_method(method, &["POST"])) }
+}
+
 fn target(name: &str, release: Option<ReleaseNumber>, form: Form) -> Result<Target, Fault> {
     // The error repeats at most 100 characters of the name.
     let function = FunctionName::new(name).map_err(|error| Fault::new(Code::NotFound, error.to_string()))?;

@@ -28,9 +28,10 @@ impl Shared {
         Self { service, telemetry, version, limits, buffered, draining: AtomicBool::new(false) }
     }
 
-    /// Whether requests should be sent here.
-    pub(crate) fn is_ready(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed) && self.service.is_ready()
+    /// Why no requests should be sent here; none if they should.
+    pub(crate) fn unready(&self) -> Option<String> {
+        let draining = self.draining.load(Ordering::Relaxed).then(|| "it drains".to_owned());
+        draining.or_else(|| self.service.unready())
     }
 
     /// From now on the server is not ready.

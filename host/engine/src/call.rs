@@ -1,9 +1,9 @@
 //! One call that is asked for: its inputs, its reply, and how it ends early; and the run that it shares with others. Knows nothing of
 //! queues and of how a run is made.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
 use sandmill_domain::ports::Inference;
@@ -12,7 +12,10 @@ use tokio::sync::oneshot;
 
 use crate::batch::Slot;
 use crate::lock;
-use crate::watchdog::{Expire, Watch};
+use crate::watchdog::{Expire, Watch, Watchdog};
+
+/// A run ends between two kernels: one that has not, so long after it was told to, is left to itself.
+const STRAY_AFTER: Duration = Duration::from_secs(1);
 
 /// What a call ends with.
 pub(crate) type Outcome = Result<Inference, Fault>;
@@ -55,9 +58,9 @@ impl Call {
     }
 
     /// Its inputs, if anybody still waits for the outcome.
-    pub(crate) fn begin(&self, now: Instant) -> Option<Vec<Tensor>> {
+    pub(crate) fn begin(self: &Arc<Self>, now: Instant) -> Option<Vec<Tensor>> {
         if self.deadline.is_past(now) {
-            self.expire();
+            Arc::clone(self).expire();
         }
         let mut state = lock(&self.state);
         let wanted = state.reply.is_some();
@@ -100,7 +103,10 @@ impl Call {
 }
 
 impl Expire for Call {
-    fn expire(&self) {
+    fn expire(self: Arc<Self>) {
+        if let Some(run) = &lock(&self.state).run {
+            run.overran.store(true, Ordering::Relaxed);
+        }
         if let Some((reply, begun)) = self.stop() {
             let ran = begun.is_some_and(|begun| begun.elapsed() >= begun.saturating_duration_since(self.slot.submitted));
             drop(reply.send(Err(late(ran))));
@@ -109,11 +115,36 @@ impl Expire for Call {
 }
 
 impl Expire for Run {
-    fn expire(&self) {
-        if let Err(error) = self.options.terminate() {
-            tracing::warn!(%error, "a run cannot be ended");
+    /// It is told to end, and when that has not helped, left to itself.
+    fn expire(self: Arc<Self>) {
+        let told = self.progress.compare_exchange(UNDER_WAY, TOLD, Ordering::AcqRel, Ordering::Acquire);
+        if told.is_ok() {
+            if let Err(error) = self.options.terminate() {
+                tracing::warn!(%error, "a run cannot be ended");
+            }
+            if let Some(owner) = self.owner.upgrade() {
+                let watch = owner.watchdog().watch(Instant::now() + STRAY_AFTER, Arc::clone(&self) as Arc<dyn Expire>);
+                *lock(&self.watch) = Some(watch);
+                // It may have ended meanwhile, and found no watch to drop.
+                if self.progress.load(Ordering::Acquire) == OVER {
+                    lock(&self.watch).take();
+                }
+            }
+            return;
+        }
+        let strays = self.progress.compare_exchange(TOLD, STRAY, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if let Some(owner) = self.owner.upgrade().filter(|_| strays) {
+            owner.abandon(self.here);
         }
     }
+}
+
+/// Whose runs they are.
+pub(crate) trait Owner: Send + Sync {
+    fn watchdog(&self) -> &Watchdog;
+
+    /// A run, `here` on a thread that carries requests, did not end when it was told to. Called on the watchdog's thread.
+    fn abandon(&self, here: bool);
 }
 
 /// One run of a model, for one call or for several.
@@ -122,18 +153,63 @@ pub(crate) struct Run {
     pub(crate) options: RunOptions,
     /// Those that still want it, and whoever is about to make it.
     calls: AtomicUsize,
+    owner: Weak<dyn Owner>,
+    /// Whether it is made on a thread that carries requests.
+    here: bool,
+    /// One of the four below.
+    progress: AtomicU8,
+    /// Whether a deadline has passed while it was under way.
+    overran: AtomicBool,
+    /// Over whether it ends when it was told to.
+    watch: Mutex<Option<Watch>>,
+}
+
+const UNDER_WAY: u8 = 0;
+const TOLD: u8 = 1;
+const STRAY: u8 = 2;
+const OVER: u8 = 3;
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// It was ended at a deadline.
+    pub(crate) overran: bool,
+    /// It had been left to itself before.
+    pub(crate) stray: bool,
 }
 
 impl Run {
-    pub(crate) fn new() -> ort::Result<Arc<Self>> {
-        Ok(Arc::new(Self { options: RunOptions::new()?, calls: AtomicUsize::new(1) }))
+    pub(crate) fn new(owner: Weak<dyn Owner>, here: bool) -> ort::Result<Arc<Self>> {
+        Self::with(RunOptions::new()?, owner, here)
+    }
+
+    /// After it, memory that the session's arena does not need any more goes back to the system.
+    pub(crate) fn last_for_a_while(owner: Weak<dyn Owner>) -> ort::Result<Arc<Self>> {
+        let mut options = RunOptions::new()?;
+        options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
+        Self::with(options, owner, false)
+    }
+
+    fn with(options: RunOptions, owner: Weak<dyn Owner>, here: bool) -> ort::Result<Arc<Self>> {
+        let (calls, progress, overran) = (AtomicUsize::new(1), AtomicU8::new(UNDER_WAY), AtomicBool::new(false));
+        Ok(Arc::new(Self { options, calls, owner, here, progress, overran, watch: Mutex::new(None) }))
     }
 
     /// The last to leave ends it. Whoever makes it leaves when all calls have joined: then a count of zero is final.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn leave(self: &Arc<Self>) {
         if self.calls.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.expire();
+            Arc::clone(self).expire();
         }
+    }
+
+    /// Whoever has made it says that it is over.
+    pub(crate) fn over(&self) -> Ended {
+        let before = self.progress.swap(OVER, Ordering::AcqRel);
+        // Before it is told to end there is none.
+        if before != UNDER_WAY {
+            drop(lock(&self.watch).take());
+        }
+        Ended { overran: before != UNDER_WAY && self.overran.load(Ordering::Relaxed), stray: before == STRAY }
     }
 }
 
@@ -212,25 +288,71 @@ mod tests {
         assert_eq!(total.load(Ordering::Relaxed), 0);
     }
 
+    /// Owns runs, and counts those that are left to themselves.
+    struct Host {
+        watchdog: Watchdog,
+        abandoned: AtomicUsize,
+    }
+
+    impl Owner for Host {
+        fn watchdog(&self) -> &Watchdog {
+            &self.watchdog
+        }
+
+        fn abandon(&self, _here: bool) {
+            self.abandoned.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    fn host() -> Arc<Host> {
+        test_support::environment();
+        Arc::new(Host { watchdog: Watchdog::start().unwrap(), abandoned: AtomicUsize::new(0) })
+    }
+
+    fn run(host: &Arc<Host>) -> Arc<Run> {
+        Run::new(Arc::downgrade(host) as Weak<dyn Owner>, false).unwrap()
+    }
+
+    fn waiting_call() -> Arc<Call> {
+        let now = Instant::now();
+        let slot = Slot { rows: None, tail: vec![], bytes: 0, submitted: now };
+        let work = Work { inputs: vec![], _bytes: Bytes::count(&Arc::default(), 0, 0).unwrap() };
+        let (call, outcome) = Call::new(work, slot, Deadline::after(now, Duration::from_secs(60)));
+        std::mem::forget(outcome);
+        call
+    }
+
     #[test]
     fn a_run_ends_when_all_its_calls_have_ended() {
-        test_support::environment();
-        let now = Instant::now();
-        let call = || {
-            let slot = Slot { rows: None, tail: vec![], bytes: 0, submitted: now };
-            let work = Work { inputs: vec![], _bytes: Bytes::count(&Arc::default(), 0, 0).unwrap() };
-            Call::new(work, slot, Deadline::after(now, Duration::from_secs(60))).0
-        };
-        let run = Run::new().unwrap();
-        let (one, two, gone) = (call(), call(), call());
-        gone.expire();
+        let host = host();
+        let run = run(&host);
+        let (one, two, gone) = (waiting_call(), waiting_call(), waiting_call());
+        Arc::clone(&gone).expire();
         assert!(one.join(&run) && two.join(&run) && !gone.join(&run));
         run.leave();
         assert_eq!(run.calls.load(Ordering::Relaxed), 2);
-        one.expire();
+        Arc::clone(&one).expire();
         assert_eq!(run.calls.load(Ordering::Relaxed), 1);
-        two.expire();
-        two.expire();
+        assert_eq!(run.progress.load(Ordering::Relaxed), UNDER_WAY);
+        Arc::clone(&two).expire();
+        Arc::clone(&two).expire();
         assert_eq!(run.calls.load(Ordering::Relaxed), 0);
+        assert_eq!(run.over(), Ended { overran: true, stray: false });
+        assert_eq!(Arc::strong_count(&run), 1, "neither the calls nor the watchdog hold it");
+    }
+
+    #[test]
+    fn a_run_that_does_not_end_when_it_is_told_to_is_left_to_itself() {
+        let host = host();
+        let (prompt, stray) = (run(&host), run(&host));
+        for run in [&prompt, &stray] {
+            Arc::clone(run).expire();
+        }
+        assert_eq!(prompt.over(), Ended { overran: false, stray: false }, "its caller went away");
+        while host.abandoned.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(stray.over(), Ended { overran: false, stray: true });
+        assert_eq!(host.abandoned.load(Ordering::SeqCst), 1);
     }
 }

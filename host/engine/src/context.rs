@@ -1,24 +1,25 @@
 //! The places where one model runs, alone or in batches: on threads of its own, or on those that carry the requests, behind one
-//! bounded queue. Knows nothing of how a run is made.
+//! bounded queue. Knows nothing of how a run is made, and of where sessions come from.
 
+use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use ort::session::RunOptions;
-use rustix::time::{ClockId, clock_gettime};
 use sandmill_domain::ports::Inference;
 use sandmill_domain::{Batch, BatchReason, Blame, Code, Deadline, Fault, Lender, Tensor};
 use tokio::runtime::Handle;
 
 use crate::batch::{Policy, Slot};
-use crate::call::{Answer, Call, Run, Work, late};
+use crate::call::{Answer, Call, Owner, Run, Work, late};
 use crate::lock;
 use crate::queue::{Fetched, Next, Queue};
 use crate::rows::{self, Rows};
+use crate::session::{Live, Seat, Stop};
+use crate::trial::{Trial, cpu_time, unprepared};
 use crate::watchdog::{Expire, Watchdog};
 
 /// How long a dropped model waits for its threads: a run ends between two kernels, and one kernel can take seconds.
@@ -33,19 +34,16 @@ const GOLDEN_TIME: Duration = Duration::from_secs(5);
 /// A model that has worked on them works for so long.
 const GOLDEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// Runs a model once; outputs in the order of its signature.
-pub(crate) type Runner = dyn Fn(&[Tensor], &RunOptions) -> Result<Vec<Tensor>, Fault> + Send + Sync;
-
 /// What is remembered of an input of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct Called {
     pub(crate) name: String,
     pub(crate) shape: Vec<i64>,
     /// The largest of its whole numbers.
     pub(crate) whole_max: u64,
 }
 
-impl Seen {
+impl Called {
     fn of(tensor: &Tensor) -> Self {
         let mut whole_max = 0;
         if tensor.dtype.is_whole() {
@@ -57,17 +55,6 @@ impl Seen {
         }
         Self { name: tensor.name.clone(), shape: tensor.shape.clone(), whole_max }
     }
-}
-
-/// The bounds of one model's contexts.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// Runs at once.
-    pub(crate) contexts: usize,
-    /// Calls that wait.
-    pub(crate) queue_max: usize,
-    /// The bytes of their inputs.
-    pub(crate) queue_bytes_max: usize,
 }
 
 /// How calls are run once the model is known.
@@ -99,57 +86,87 @@ impl Plan {
     }
 }
 
+/// Told of what only whoever makes sessions can do something about. Called on threads that carry requests: it must be quick.
+pub(crate) trait Patron: Send + Sync {
+    /// A call waits, and there is no session.
+    fn load(&self);
+
+    /// The session has answered so many calls that it should be looked at, or has failed.
+    fn look(&self);
+
+    /// A run was left to itself, or (false) such a one has ended after all.
+    fn strayed(&self, strays: bool);
+}
+
 /// One model's contexts; dropping them ends their threads.
 pub(crate) struct Contexts {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
     /// Cut when the last thread has ended.
     alive: Receiver<()>,
 }
 
 /// How calls came to be run.
 #[derive(Clone, Copy)]
-struct Turn {
+struct Turn<'a> {
     begun: Instant,
     reason: BatchReason,
     here: bool,
+    /// Whether a run was left to itself, and its place given to another thread.
+    lost: &'a Cell<bool>,
 }
 
 /// What the threads and tasks that run a model share.
 struct Shared {
     name: String,
-    queue: Queue,
-    runner: Arc<Runner>,
+    queue: Arc<Queue>,
+    seat: Arc<Seat>,
     lender: Arc<dyn Lender>,
     watchdog: Arc<Watchdog>,
+    patron: Weak<dyn Patron>,
+    /// Itself, for its runs.
+    this: Weak<Self>,
     plan: OnceLock<Plan>,
-    /// Inputs that the model runs on, if it works.
-    golden: OnceLock<Vec<Tensor>>,
-    /// When it last did.
+    /// When it last worked on its golden inputs.
     worked: Mutex<Option<Instant>>,
     /// The last call's inputs, before there is a plan.
-    seen: Mutex<Vec<Seen>>,
+    called: Mutex<Vec<Called>>,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Default)]
+struct Threads {
+    handles: Vec<JoinHandle<()>>,
+    /// Held by each thread while it lives; none when the contexts go away.
+    life: Option<Sender<()>>,
+}
+
+/// What contexts work with.
+pub(crate) struct Parts {
+    pub(crate) name: String,
+    /// Runs at once.
+    pub(crate) contexts: usize,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) seat: Arc<Seat>,
+    pub(crate) lender: Arc<dyn Lender>,
+    pub(crate) watchdog: Arc<Watchdog>,
+    pub(crate) patron: Weak<dyn Patron>,
 }
 
 impl Contexts {
     /// Starts the threads, which run every call by itself until there is a plan.
-    pub(crate) fn start(
-        name: &str,
-        bounds: Bounds,
-        watchdog: Arc<Watchdog>,
-        runner: &Arc<Runner>,
-        lender: Arc<dyn Lender>,
-    ) -> io::Result<Self> {
-        let queue = Queue::new(bounds.queue_max, bounds.queue_bytes_max, bounds.contexts);
-        let runner = Arc::clone(runner);
-        let (name, plan, golden) = (name.to_owned(), OnceLock::new(), OnceLock::new());
-        let (worked, seen) = (Mutex::default(), Mutex::default());
-        let shared = Arc::new(Shared { name, queue, runner, lender, watchdog, plan, golden, worked, seen });
+    pub(crate) fn start(parts: Parts) -> io::Result<Self> {
+        let Parts { name, contexts: count, queue, seat, lender, watchdog, patron } = parts;
         let (life, alive) = crossbeam_channel::bounded(0);
+        let threads = Mutex::new(Threads { handles: Vec::with_capacity(count), life: Some(life) });
+        let (plan, worked, called) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        let shared = Arc::new_cyclic(|this| {
+            let this = Weak::clone(this);
+            Shared { name, queue, seat, lender, watchdog, patron, this, plan, worked, called, threads }
+        });
         // Whole before the first thread starts, so that a failed start ends those that did.
-        let mut contexts = Self { shared, threads: Vec::with_capacity(bounds.contexts), alive };
-        for _ in 0..bounds.contexts {
-            contexts.threads.push(start_thread(Arc::clone(&contexts.shared), life.clone())?);
+        let contexts = Self { shared, alive };
+        for _ in 0..count {
+            contexts.shared.start_thread()?;
         }
         Ok(contexts)
     }
@@ -162,16 +179,9 @@ impl Contexts {
         }
     }
 
-    /// Inputs that the model has run on: when it fails on others, these tell whose fault that is.
-    pub(crate) fn remember(&self, golden: Vec<Tensor>) {
-        // In memory of its own: it is never given back while the model is there.
-        let own = |tensor: Tensor| Tensor { data: bytes::Bytes::copy_from_slice(&tensor.data), ..tensor };
-        drop(self.shared.golden.set(golden.into_iter().map(own).collect()));
-    }
-
     /// What the last call since this was asked before was like; nothing if there was no call, or is a plan.
-    pub(crate) fn take_seen(&self) -> Vec<Seen> {
-        std::mem::take(&mut *lock(&self.shared.seen))
+    pub(crate) fn take_called(&self) -> Vec<Called> {
+        std::mem::take(&mut *lock(&self.shared.called))
     }
 
     /// Queues a run, or makes it at once if it is short; the answer ends it when it is dropped.
@@ -185,7 +195,7 @@ impl Contexts {
         let rows = plan.and_then(|plan| plan.rows.as_ref()).and_then(|rows| rows.count(&inputs));
         let (rows, tail) = rows.map_or((None, Vec::new()), |(rows, tail)| (Some(rows), tail));
         if plan.is_none() {
-            *lock(&self.shared.seen) = inputs.iter().map(Seen::of).collect();
+            *lock(&self.shared.called) = inputs.iter().map(Called::of).collect();
         }
         let bytes = inputs.iter().map(|tensor| tensor.data.len()).fold(0, usize::saturating_add);
         let short = plan.and_then(|plan| plan.inline).is_some_and(|inline| bytes <= inline.bytes_max);
@@ -197,6 +207,7 @@ impl Contexts {
             Next::Leave => (),
             Next::SendTask => start_task(&self.shared),
             Next::Run(fetched) => serve_here(&self.shared, fetched),
+            Next::Load => self.shared.tell(|patron| patron.load()),
         }
         Ok(Answer { call, outcome, _watch: watch })
     }
@@ -205,27 +216,22 @@ impl Contexts {
 impl Drop for Contexts {
     fn drop(&mut self) {
         self.shared.queue.close();
+        let threads = {
+            let mut threads = lock(&self.shared.threads);
+            threads.life = None;
+            std::mem::take(&mut threads.handles)
+        };
         // Nobody ever sends: it is cut when the threads have dropped their ends, or the time is over.
         if self.alive.recv_timeout(JOIN_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("a model was dropped while a run of it would not end; its thread is left to itself");
             return;
         }
-        for thread in self.threads.drain(..) {
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a model's context panicked");
             }
         }
     }
-}
-
-fn start_thread(shared: Arc<Shared>, life: Sender<()>) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name("engine-context".to_owned()).spawn(move || {
-        while let Some(fetched) = shared.queue.wait() {
-            shared.serve(fetched, false);
-        }
-        drop(shared);
-        drop(life);
-    })
 }
 
 /// Starts a task that runs what waits, on a thread that carries requests; the model's own threads do it where there is no such.
@@ -258,8 +264,7 @@ impl Task {
 
 /// Makes a run on this thread, which carries requests.
 fn serve_here(shared: &Arc<Shared>, fetched: Fetched) {
-    shared.serve(fetched, true);
-    if shared.queue.done() {
+    if shared.serve(fetched, true) && shared.queue.done() {
         start_task(shared);
     }
 }
@@ -272,16 +277,36 @@ impl Drop for Task {
     }
 }
 
-/// Of this thread: a run that was interrupted is not a slow one.
-fn cpu_time() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
-}
-
 impl Shared {
+    fn start_thread(&self) -> io::Result<()> {
+        let mut threads = lock(&self.threads);
+        let (Some(shared), Some(life)) = (self.this.upgrade(), threads.life.clone()) else { return Ok(()) };
+        threads.handles.retain(|thread| !thread.is_finished());
+        let thread = thread::Builder::new().name("engine-context".to_owned()).spawn(move || {
+            while let Some(fetched) = shared.queue.wait() {
+                if !shared.serve(fetched, false) {
+                    break;
+                }
+                shared.queue.done_on_thread();
+            }
+            drop(shared);
+            drop(life);
+        })?;
+        threads.handles.push(thread);
+        Ok(())
+    }
+
+    fn tell(&self, what: impl FnOnce(&dyn Patron)) {
+        if let Some(patron) = self.patron.upgrade() {
+            what(&*patron);
+        }
+    }
+
     /// Runs the calls, together if they are several; singly if that fails, so that a bad row fails nobody else's. `here` is on a
-    /// thread that carries requests.
-    fn serve(&self, fetched: Fetched, here: bool) {
-        let turn = Turn { begun: Instant::now(), reason: fetched.reason, here };
+    /// thread that carries requests. False if the place of this thread was given to another meanwhile.
+    fn serve(&self, fetched: Fetched, here: bool) -> bool {
+        let lost = Cell::new(false);
+        let turn = Turn { begun: Instant::now(), reason: fetched.reason, here, lost: &lost };
         let begin = |call: Arc<Call>| call.begin(turn.begun).map(|inputs| (call, inputs));
         let (calls, inputs): (Vec<_>, Vec<_>) = fetched.calls.into_iter().filter_map(begin).unzip();
         let left = if calls.len() > 1 { self.together(&calls, inputs, turn) } else { inputs };
@@ -289,24 +314,25 @@ impl Shared {
         for (call, inputs) in calls.iter().zip(left) {
             self.alone(call, inputs, turn);
         }
+        !lost.get()
     }
 
-    fn alone(&self, call: &Arc<Call>, inputs: Vec<Tensor>, turn: Turn) {
+    fn alone(&self, call: &Arc<Call>, inputs: Vec<Tensor>, turn: Turn<'_>) {
         let started = Instant::now();
-        let Some(outputs) = self.run(std::slice::from_ref(call), &inputs, turn.here) else { return };
+        let Some(outputs) = self.run(std::slice::from_ref(call), &inputs, turn) else { return };
         // Lent memory goes home before the caller hears of the end, so that it may lend as much again at once.
         drop(inputs);
-        let outputs = outputs.map_err(|fault| if call.is_wanted() { self.judge(fault) } else { fault });
+        let outputs = outputs.map_err(|fault| if call.is_wanted() { self.judge(fault, turn) } else { fault });
         let batch = Batch { rows: call.slot.rows.unwrap_or(1), reason: turn.reason };
         call.end(outputs.map(|outputs| inference(call, outputs, turn, started.elapsed(), Some(batch))));
     }
 
     /// Gives the inputs back if nothing came of it for anybody.
-    fn together(&self, calls: &[Arc<Call>], inputs: Vec<Vec<Tensor>>, turn: Turn) -> Vec<Vec<Tensor>> {
+    fn together(&self, calls: &[Arc<Call>], inputs: Vec<Vec<Tensor>>, turn: Turn<'_>) -> Vec<Vec<Tensor>> {
         let Some(rows) = self.plan.get().and_then(|plan| plan.rows.as_ref()) else { return inputs };
         let counts: Vec<usize> = calls.iter().filter_map(|call| call.slot.rows).collect();
         let ran = rows.join(&inputs, &*self.lender).and_then(|joined| {
-            let outputs = self.run(calls, &joined, turn.here).unwrap_or_else(|| Ok(Vec::new()))?;
+            let outputs = self.run(calls, &joined, turn).unwrap_or_else(|| Ok(Vec::new()))?;
             rows::split(&outputs, &counts)
         });
         let parts = match ran {
@@ -328,31 +354,60 @@ impl Shared {
     }
 
     /// One run for all of the calls; none if nobody wants it. A panic ends the run, not the thread.
-    fn run(&self, calls: &[Arc<Call>], inputs: &[Tensor], here: bool) -> Option<Result<Vec<Tensor>, Fault>> {
-        let run = match Run::new() {
+    fn run(&self, calls: &[Arc<Call>], inputs: &[Tensor], turn: Turn<'_>) -> Option<Result<Vec<Tensor>, Fault>> {
+        let owner: Weak<dyn Owner> = self.this.clone();
+        let run = match Run::new(owner, turn.here) {
             Ok(run) => run,
-            Err(error) => return Some(Err(Fault::new(Code::Internal, "a run cannot be prepared").because(error.to_string()))),
+            Err(error) => return Some(Err(unprepared(error))),
         };
         let wanted = calls.iter().filter(|call| call.join(&run)).count();
         run.leave();
-        if wanted == 0 {
-            return None;
-        }
+        let live = self.seat.get();
+        let (Some(live), true) = (live, wanted > 0) else {
+            run.over();
+            return (wanted > 0).then(|| Err(Fault::new(Code::NotReady, "the model is going away")));
+        };
         let begun = cpu_time();
-        let ran = catch_unwind(AssertUnwindSafe(|| (self.runner)(inputs, &run.options)));
-        if here {
+        let ran = catch_unwind(AssertUnwindSafe(|| live.session.run(inputs, Stop(&run.options))));
+        let ended = run.over();
+        if ended.stray {
+            turn.lost.set(true);
+            self.tell(|patron| patron.strayed(false));
+        }
+        if turn.here {
             self.check(cpu_time().saturating_sub(begun));
         }
-        Some(ran.unwrap_or_else(|_panic| Err(Fault::new(Code::Internal, "the model's context broke"))))
+        let ran = ran.unwrap_or_else(|_panic| Err(Fault::new(Code::Internal, "the model's context broke")));
+        if ran.is_ok() {
+            self.good(&live, wanted);
+        } else if ended.overran {
+            live.overran();
+            self.tell(|patron| patron.look());
+        }
+        Some(ran)
+    }
+
+    fn good(&self, live: &Live, calls: usize) {
+        let served = live.good(calls);
+        let due = self.seat.requests_max();
+        if served >= due && served - (calls as u64) < due {
+            self.tell(|patron| patron.look());
+        }
     }
 
     /// A model that fails on some inputs and works on others is not broken: who sent these is to blame.
-    fn judge(&self, fault: Fault) -> Fault {
-        if fault.code != Code::ModelFailed || !self.works() {
-            return fault;
+    fn judge(&self, fault: Fault, turn: Turn<'_>) -> Fault {
+        if fault.code == Code::ModelFailed && !turn.lost.get() && self.works() {
+            let said = format!("{}; on other inputs it works", fault.message);
+            return Fault::new(Code::InvalidInput, said).blaming(Blame::Caller).because(fault.report().to_string());
         }
-        let said = format!("{}; on other inputs it works", fault.message);
-        Fault::new(Code::InvalidInput, said).blaming(Blame::Caller).because(fault.report().to_string())
+        if matches!(fault.blame, Blame::Model | Blame::Host) && matches!(fault.code, Code::ModelFailed | Code::Internal) {
+            if let Some(live) = self.seat.get() {
+                live.bad(Some(&fault));
+            }
+            self.tell(|patron| patron.look());
+        }
+        fault
     }
 
     /// Whether the model runs on its golden inputs, or did so a moment ago: who sends many bad ones has it run no more often.
@@ -361,10 +416,10 @@ impl Shared {
         if worked.is_some_and(|at| at.elapsed() < GOLDEN_PAUSE) {
             return true;
         }
-        let (Some(golden), Ok(run)) = (self.golden.get(), Run::new()) else { return false };
-        let watch = self.watchdog.watch(Instant::now() + GOLDEN_TIME, Arc::clone(&run) as Arc<dyn Expire>);
-        let works = catch_unwind(AssertUnwindSafe(|| (self.runner)(golden, &run.options).is_ok())).unwrap_or(false);
-        drop(watch);
+        let (Some(golden), Some(live)) = (self.seat.golden(), self.seat.get()) else { return false };
+        let deadline = Deadline::after(Instant::now(), GOLDEN_TIME);
+        let trial = Trial { session: &*live.session, watchdog: &self.watchdog, deadline, alone: false, shrink: false };
+        let works = golden.check(trial).is_ok();
         *worked = works.then(Instant::now);
         works
     }
@@ -383,7 +438,31 @@ impl Shared {
     }
 }
 
-fn inference(call: &Call, outputs: Vec<Tensor>, turn: Turn, ran: Duration, batch: Option<Batch>) -> Inference {
+impl Owner for Shared {
+    fn watchdog(&self) -> &Watchdog {
+        &self.watchdog
+    }
+
+    /// Its place is given to another thread; on a thread that carries requests, the model has no place any more.
+    fn abandon(&self, here: bool) {
+        tracing::error!(model = self.name, "a run does not end: it is left to itself, and what it holds is lost until it does");
+        if let Some(live) = self.seat.get() {
+            live.abandon();
+        }
+        if here {
+            self.queue.leave_to_threads();
+            self.queue.done();
+        } else {
+            self.queue.done_on_thread();
+            if let Err(error) = self.start_thread() {
+                tracing::error!(model = self.name, %error, "no thread can be started in its place");
+            }
+        }
+        self.tell(|patron| patron.strayed(true));
+    }
+}
+
+fn inference(call: &Call, outputs: Vec<Tensor>, turn: Turn<'_>, ran: Duration, batch: Option<Batch>) -> Inference {
     Inference { outputs, queued: turn.begun.saturating_duration_since(call.slot.submitted), ran, batch }
 }
 
@@ -396,8 +475,7 @@ mod tests {
     use sandmill_domain::{Axis, Dtype, Signature, TensorSpec};
 
     use super::*;
-    use crate::pool::Pool;
-    use crate::test_support;
+    use crate::test_support::{self, Fake, Idle};
 
     /// Contexts whose runs begin and end when the test says so, and echo their inputs.
     struct Gated {
@@ -405,27 +483,26 @@ mod tests {
         begun: mpsc::Receiver<()>,
         end: Sender<()>,
         runs: Arc<AtomicUsize>,
-        runner: Arc<Runner>,
+        /// Held by the session too.
+        session: Arc<()>,
     }
 
     fn gated(queue_max: usize, queue_bytes_max: usize) -> Gated {
-        test_support::environment();
         let (begin, begun) = mpsc::channel();
         let (end, ends) = crossbeam_channel::unbounded();
-        let runs = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&runs);
-        let runner: Arc<Runner> = Arc::new(move |inputs, _| {
+        let (runs, session) = (Arc::new(AtomicUsize::new(0)), Arc::new(()));
+        let (counted, held) = (Arc::clone(&runs), Arc::clone(&session));
+        let fake = Fake(move |inputs: &[Tensor]| {
+            let _held = &held;
             counted.fetch_add(1, Ordering::SeqCst);
             begin.send(()).unwrap();
             ends.recv().unwrap();
             assert!(inputs.iter().all(|tensor| tensor.name != "broken"), "this one breaks");
             Ok(inputs.to_vec())
         });
-        let bounds = Bounds { contexts: 1, queue_max, queue_bytes_max };
-        let lender = Arc::new(Pool::new(1 << 20, 0));
-        let watchdog = Arc::new(Watchdog::start().unwrap());
-        let contexts = Contexts::start("gated", bounds, watchdog, &runner, lender).unwrap();
-        Gated { contexts, begun, end, runs, runner }
+        let patron: Arc<dyn Patron> = Arc::new(Idle);
+        let contexts = test_support::contexts(Queue::new(queue_max, queue_bytes_max, 1), fake, &patron);
+        Gated { contexts, begun, end, runs, session }
     }
 
     fn tensor(name: &str, bytes: usize) -> Vec<Tensor> {
@@ -526,17 +603,15 @@ mod tests {
 
     /// Contexts whose runs take as long as their input says, in µs, and answer with the name of their thread.
     fn telling(plan: Plan) -> Contexts {
-        test_support::environment();
-        let runner: Arc<Runner> = Arc::new(|inputs, _| {
+        let fake = Fake(|inputs: &[Tensor]| {
             let begun = cpu_time();
             let micros = inputs.iter().map(|tensor| tensor.data.len() as u64).sum();
             while cpu_time().saturating_sub(begun) < Duration::from_micros(micros) {}
             let name = thread::current().name().unwrap_or_default().as_bytes().to_vec();
             Ok(vec![Tensor { name: "thread".into(), dtype: Dtype::Uint8, shape: vec![name.len() as i64], data: name.into() }])
         });
-        let bounds = Bounds { contexts: 1, queue_max: 16, queue_bytes_max: 1 << 20 };
-        let watchdog = Arc::new(Watchdog::start().unwrap());
-        let contexts = Contexts::start("telling", bounds, watchdog, &runner, Arc::new(Pool::new(1 << 20, 0))).unwrap();
+        let patron: Arc<dyn Patron> = Arc::new(Idle);
+        let contexts = test_support::contexts(Queue::new(16, 1 << 20, 1), fake, &patron);
         contexts.adopt(plan);
         contexts
     }
@@ -576,7 +651,7 @@ mod tests {
         // It would wait for a task, and for others.
         let policy = Policy { rows_max: 4096, ..Policy::OFF };
         let contexts = telling(Plan { policy, rows: Some(rows), inline: Some(inline) });
-        assert!(!crate::warm_up::block_on(ran_inline(&contexts, 10)));
+        assert!(!futures_util::FutureExt::now_or_never(ran_inline(&contexts, 10)).unwrap_or(false));
     }
 
     #[test]
@@ -585,21 +660,21 @@ mod tests {
         let data = [5_i64, -7, 300].iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
         let ids = Tensor { name: "ids".into(), dtype: Dtype::Int64, shape: vec![1, 3], data: data.into() };
         drop(gated.contexts.submit(vec![ids], within(HOUR)).unwrap());
-        assert_eq!(gated.contexts.take_seen(), [Seen { name: "ids".into(), shape: vec![1, 3], whole_max: 300 }]);
+        assert_eq!(gated.contexts.take_called(), [Called { name: "ids".into(), shape: vec![1, 3], whole_max: 300 }]);
         gated.contexts.adopt(Plan { policy: Policy::OFF, rows: None, inline: None });
         drop(gated.contexts.submit(tensor("x", 1), within(HOUR)).unwrap());
-        assert_eq!(gated.contexts.take_seen(), []);
+        assert_eq!(gated.contexts.take_called(), []);
         (0..2).for_each(|_| gated.end.send(()).unwrap());
     }
 
     #[test]
     fn dropping_joins_the_threads() {
-        let Gated { contexts, end, runner, begun, .. } = gated(16, 1 << 20);
+        let Gated { contexts, end, session, begun, .. } = gated(16, 1 << 20);
         let answer = contexts.submit(tensor("x", 1), within(HOUR)).unwrap();
         begun.recv().unwrap();
         end.send(()).unwrap();
         drop(answer);
         drop(contexts);
-        assert_eq!(Arc::strong_count(&runner), 1);
+        assert_eq!(Arc::strong_count(&session), 1);
     }
 }

@@ -4,43 +4,62 @@
 //! The only crate that knows `ort`. It knows nothing of plugins, of HTTP, of where models are kept, or of how they are measured.
 
 mod batch;
+mod builder;
 mod call;
+mod compare;
 mod context;
+mod golden;
 mod inspect;
+mod keeper;
 mod library;
+mod life;
 mod load;
 mod log;
+mod memory;
+mod noise;
 mod pool;
 mod profile;
 mod queue;
 mod raw;
+mod recycler;
 mod rows;
+mod session;
 mod signature;
+mod trial;
 mod warm_up;
 mod watchdog;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use ort::environment::Environment;
 use sandmill_domain::ports::{BoxFuture, Inference, Model};
-use sandmill_domain::{Deadline, Fault, Lender, ModelInfo, Tensor};
+use sandmill_domain::{Deadline, Fault, Lender, ModelEvent, ModelInfo, ModelProfile, ModelState, Tensor};
 use thiserror::Error;
 
-use crate::context::{Bounds, Contexts, Runner};
+use crate::builder::{Builder, First, Wrap};
+use crate::context::{Contexts, Patron};
+use crate::keeper::Threads;
+use crate::life::Life;
 use crate::pool::Pool;
-use crate::profile::Measure;
-use crate::raw::{RawSession, Room};
-use crate::warm_up::WarmUp;
+use crate::profile::{Measure, Measured};
+use crate::queue::Queue;
+use crate::session::Seat;
+use crate::trial::within;
 use crate::watchdog::Watchdog;
 
 pub use crate::inspect::Refusal;
 use crate::inspect::Seen;
 pub use crate::library::{LibraryError, Runtime};
-pub use crate::load::{LoadError, LoadTimes, ModelOptions, ModelSource};
-pub use crate::profile::{Profile, Size};
+pub use crate::load::{LoadError, LoadTimes, ModelOptions, ModelSource, Read};
+pub use crate::recycler::Budget;
+pub use crate::session::{Session, Stop};
+
+/// For a run to end that was told to.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The bounds of what all models share.
 #[derive(Clone, Copy, Debug)]
@@ -49,11 +68,15 @@ pub struct EngineOptions {
     pub buffer_bytes_max: usize,
     /// The bytes of buffers kept for the next who asks.
     pub buffer_idle_bytes_max: usize,
+    /// The bytes of all models' sessions together; none for what the machine, or the control group, has left.
+    pub memory_bytes_max: Option<usize>,
+    /// Runs that would not end and are left to themselves: with more of them the host is not ready.
+    pub abandoned_max: usize,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { buffer_bytes_max: 512 << 20, buffer_idle_bytes_max: 64 << 20 }
+        Self { buffer_bytes_max: 512 << 20, buffer_idle_bytes_max: 64 << 20, memory_bytes_max: None, abandoned_max: 2 }
     }
 }
 
@@ -79,27 +102,36 @@ pub enum EngineError {
     Thread(#[from] io::Error),
 }
 
-/// ONNX Runtime in this process, the memory that its models' tensors lie in, and the watchdog over their runs.
+/// ONNX Runtime in this process, the memory that its models' tensors lie in, the watchdog over their runs, and the threads that keep
+/// their sessions.
 pub struct Engine {
-    environment: Environment,
     version: String,
-    watchdog: Arc<Watchdog>,
-    pool: Arc<Pool>,
+    builder: Builder,
+    abandoned_max: usize,
+    threads: Threads,
 }
 
 impl Engine {
-    /// Loads the library, unless the process has it already, and starts the watchdog's thread.
+    /// Loads the library, unless the process has it already, and starts the engine's threads.
     ///
     /// # Errors
     /// If the file is not an ONNX Runtime of version 1.31 or later, or another one is loaded.
     pub fn start(library: &Path, options: EngineOptions) -> Result<Self, EngineError> {
-        let environment = library::environment(library)?;
+        let environment: Environment = library::environment(library)?;
+        let pool = Arc::new(Pool::new(options.buffer_bytes_max, options.buffer_idle_bytes_max));
         Ok(Self {
             version: raw::version(&environment).unwrap_or_else(|| "unknown".to_owned()),
-            environment,
-            watchdog: Arc::new(Watchdog::start()?),
-            pool: Arc::new(Pool::new(options.buffer_bytes_max, options.buffer_idle_bytes_max)),
+            builder: Builder { environment, watchdog: Arc::new(Watchdog::start()?), pool, wrap: None },
+            abandoned_max: options.abandoned_max,
+            threads: Threads::start(options.memory_bytes_max)?,
         })
+    }
+
+    /// Puts something between the runtime's sessions and whoever runs them: for whoever tests what is done with sessions that fail.
+    #[must_use]
+    pub fn wrapping(mut self, wrap: impl Fn(Box<dyn Session>) -> Box<dyn Session> + Send + Sync + 'static) -> Self {
+        self.builder.wrap = Some(Arc::new(wrap) as Arc<Wrap>);
+        self
     }
 
     /// The version of ONNX Runtime: `1.31.1`.
@@ -107,46 +139,72 @@ impl Engine {
         &self.version
     }
 
-    /// Loads a model, starts its threads and warms it up. Blocks for seconds at worst: not for a thread that carries requests.
+    /// Asks, at any time, what is wrong with the engine as a whole, so that its host should get no more requests.
+    pub fn ailing(&self) -> impl Fn() -> Option<String> + Send + Sync + use<> {
+        let (keeper, max) = (Arc::clone(&self.threads.keeper), self.abandoned_max);
+        move || {
+            let strays = keeper.strays.load(Ordering::Relaxed);
+            (strays > max).then(|| format!("{strays} runs of models do not end, more than {max} (engine.abandoned_max)"))
+        }
+    }
+
+    /// Loads a model, warms it up and starts its threads. Blocks for seconds at worst: not for a thread that carries requests.
     ///
     /// # Errors
     /// If an option is out of bounds, the runtime refuses the model, its signature has no counterpart in the protocol, a bound is
-    /// given for an axis that it does not have, it fails on zeros, or its time is over.
+    /// given for an axis that it does not have, it fails on zeros, its time is over, or there is no memory for it.
     pub fn load(&self, source: ModelSource, options: &ModelOptions) -> Result<OnnxModel, LoadError> {
-        let loaded = load::load(&self.environment, &self.watchdog, source, options)?;
-        let session = RawSession::new(loaded.session).map_err(|error| LoadError::Model(error.to_string()))?;
-        let contexts = self.start_contexts(&loaded.info.name, session, options)?;
-        let begun = Instant::now();
-        let deadline = Deadline::after(begun, options.warm_up_timeout);
-        let warm_up = WarmUp { contexts: &contexts, signature: &loaded.info.signature, lender: &*self.pool, deadline };
-        let (run, golden) = warm_up.run(options.warm_up_runs).map_err(|fault| LoadError::WarmUp(Box::new(fault)))?;
-        contexts.remember(golden);
-        // The zeros of the warm-up are like nobody's.
-        drop(contexts.take_seen());
-        let times = LoadTimes { load: loaded.took, warm_up: begun.elapsed(), run };
-        let (info, pool, options) = (Arc::new(loaded.info), Arc::clone(&self.pool), options.clone());
-        Ok(OnnxModel { info, times, options, seen: loaded.seen, profile: OnceLock::new(), pool, contexts })
-    }
-
-    fn start_contexts(&self, name: &str, session: RawSession, options: &ModelOptions) -> io::Result<Contexts> {
-        let (pool, output_bytes_max) = (Arc::clone(&self.pool), options.output_bytes_max);
-        let lender: Arc<dyn Lender> = Arc::clone(&self.pool) as _;
-        let runner: Arc<Runner> =
-            Arc::new(move |inputs, run| session.run(inputs, run, Room { lender: &*pool, output_bytes_max }));
-        let bounds = Bounds { contexts: options.threads, queue_max: options.queue_max, queue_bytes_max: options.queue_bytes_max };
-        Contexts::start(name, bounds, Arc::clone(&self.watchdog), &runner, lender)
+        let First { live, info, seen, golden, times } = self.builder.first(&source, options)?;
+        let (info, golden, cost) = (Arc::new(info), Arc::new(golden), live.warm_bytes);
+        // What it takes is known only now.
+        if !self.threads.keeper.make_room_but(cost, None) {
+            return Err(LoadError::NoMemory { bytes: cost });
+        }
+        let queue = Arc::new(Queue::new(options.queue_max, options.queue_bytes_max, options.threads));
+        let seat = Arc::new(Seat::default());
+        seat.remember(Arc::clone(&golden));
+        seat.swap(Some(live));
+        let life = Arc::new(Life::new(
+            life::Parts {
+                builder: self.builder.clone(),
+                source,
+                options: options.clone(),
+                info: Arc::clone(&info),
+                golden,
+                queue: Arc::clone(&queue),
+                seat: Arc::clone(&seat),
+                keeper: Arc::downgrade(&self.threads.keeper),
+            },
+            cost,
+        ));
+        let patron: Arc<dyn Patron> = Arc::clone(&life) as _;
+        let contexts = Contexts::start(context::Parts {
+            name: info.name.clone(),
+            contexts: options.threads,
+            queue: Arc::clone(&queue),
+            seat: Arc::clone(&seat),
+            lender: Arc::clone(&self.builder.pool) as Arc<dyn Lender>,
+            watchdog: Arc::clone(&self.builder.watchdog),
+            patron: Arc::downgrade(&patron),
+        })?;
+        self.threads.keeper.keep(&life);
+        let (builder, options, profile) = (self.builder.clone(), options.clone(), OnceLock::new());
+        Ok(OnnxModel { info, times, options, seen, profile, builder, queue, seat, life, contexts })
     }
 }
 
-/// A loaded and warmed ONNX model. Dropping it joins its threads: at once, unless a run that nobody waits for any more is inside
-/// a long kernel; it waits 5 seconds for that one at most.
+/// A model that was loaded and warmed, and is again whenever its session is replaced. Dropping it joins its threads: at once, unless a
+/// run that nobody waits for any more is inside a long kernel; it waits 5 seconds for that one at most.
 pub struct OnnxModel {
     info: Arc<ModelInfo>,
     times: LoadTimes,
     options: ModelOptions,
     seen: Seen,
-    profile: OnceLock<Profile>,
-    pool: Arc<Pool>,
+    profile: OnceLock<ModelProfile>,
+    builder: Builder,
+    queue: Arc<Queue>,
+    seat: Arc<Seat>,
+    life: Arc<Life>,
     contexts: Contexts,
 }
 
@@ -159,15 +217,33 @@ impl OnnxModel {
     /// Measures what runs take, of the shapes that the model was last called with or, before any call, of small ones; from then on
     /// calls share runs, and short ones run on the thread that has them, as it pays. Until then each runs by itself. Blocks, for
     /// `profile_time` at most; the first call's result holds.
-    pub fn measure(&self) -> &Profile {
+    pub fn measure(&self) -> &ModelProfile {
         self.profile.get_or_init(|| {
-            let (signature, options) = (&self.info.signature, &self.options);
-            let deadline = Deadline::after(Instant::now(), options.profile_time);
-            let (contexts, lender, seen) = (&self.contexts, &*self.pool, self.seen);
-            let (plan, profile) = Measure { contexts, signature, lender, options, seen, deadline }.take();
+            let Measured { plan, profile, warm } = self.take_measure().unwrap_or_else(Measured::nothing);
             self.contexts.adopt(plan);
+            if let Some(warm) = warm {
+                self.life.adopt(warm);
+            }
             profile
         })
+    }
+
+    /// None if it does not end.
+    fn take_measure(&self) -> Option<Measured> {
+        let live = self.seat.get()?;
+        let (builder, info, options, seen) = (self.builder.clone(), Arc::clone(&self.info), self.options.clone(), self.seen);
+        let called = self.contexts.take_called();
+        let measured = within(self.options.profile_time + GRACE, move || {
+            let (signature, lender) = (&info.signature, &*builder.pool);
+            let trial = builder.trial(&*live.session, &options);
+            Measure { trial, called, signature, lender, options: &options, seen }.take()
+        });
+        measured.unwrap_or_default()
+    }
+
+    /// Tells of what happens to it from now on. `told` must be quick, and is asked on threads that keep models; the first holds.
+    pub fn watch(&self, told: impl Fn(&ModelEvent) + Send + Sync + 'static) {
+        self.life.watch(Box::new(told));
     }
 }
 
@@ -177,7 +253,36 @@ impl Model for OnnxModel {
     }
 
     fn lender(&self) -> &dyn Lender {
-        &*self.pool
+        &*self.builder.pool
+    }
+
+    fn ailing(&self) -> Option<String> {
+        self.life.ailing()
+    }
+
+    fn is_missed(&self) -> bool {
+        self.life.is_missed()
+    }
+
+    fn recycle(&self) {
+        self.life.recycle();
+    }
+
+    fn state(&self) -> ModelState {
+        let live = self.seat.get();
+        let (waiting, running) = self.queue.load();
+        ModelState {
+            stage: self.life.stage(),
+            ailing: self.life.ailing(),
+            served: live.as_ref().map_or(0, |live| live.served()),
+            age: live.as_ref().map_or(Duration::ZERO, |live| live.born.elapsed()),
+            memory_bytes: self.life.memory_bytes(),
+            warm_memory_bytes: live.as_ref().map_or(0, |live| live.warm_bytes),
+            abandoned: self.life.strays(),
+            waiting,
+            running,
+            profile: self.profile.get().cloned(),
+        }
     }
 
     /// Queues the run at once, before the future is polled; the future resolves at the deadline at the latest.
@@ -198,15 +303,63 @@ mod test_support {
 
     use std::env;
     use std::path::{Path, PathBuf};
+    use std::sync::Arc;
 
     use ort::environment::Environment;
+    use sandmill_domain::{Fault, Tensor};
 
+    use crate::context::{Contexts, Parts, Patron};
     use crate::library;
+    use crate::pool::Pool;
+    use crate::queue::Queue;
+    use crate::session::{Live, Seat, Session, Stop};
+    use crate::watchdog::Watchdog;
 
     /// The process's environment, from the library of the project's set-up.
     pub(crate) fn environment() -> Environment {
         let set_up = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.sandmill/lib/libonnxruntime.so.1.31.1");
         let path = env::var_os("ORT_DYLIB_PATH").map_or(set_up, PathBuf::from);
         library::environment(&path).expect("the tests need the ONNX Runtime library: type `make setup`")
+    }
+
+    /// A session that is a function.
+    pub(crate) struct Fake<F>(pub(crate) F);
+
+    impl<F: Fn(&[Tensor]) -> Result<Vec<Tensor>, Fault> + Send + Sync> Session for Fake<F> {
+        fn run(&self, inputs: &[Tensor], _stop: Stop<'_>) -> Result<Vec<Tensor>, Fault> {
+            self.0(inputs)
+        }
+
+        fn memory_bytes(&self) -> usize {
+            0
+        }
+    }
+
+    /// One context on such a session.
+    pub(crate) fn contexts(queue: Queue, session: impl Session + 'static, patron: &Arc<dyn Patron>) -> Contexts {
+        environment();
+        let seat = Arc::new(Seat::default());
+        seat.swap(Some(Live::new(Box::new(session))));
+        Contexts::start(Parts {
+            name: "fake".to_owned(),
+            contexts: 1,
+            queue: Arc::new(queue),
+            seat,
+            lender: Arc::new(Pool::new(1 << 20, 0)),
+            watchdog: Arc::new(Watchdog::start().expect("a thread")),
+            patron: Arc::downgrade(patron),
+        })
+        .expect("threads")
+    }
+
+    /// Does nothing for anybody.
+    pub(crate) struct Idle;
+
+    impl Patron for Idle {
+        fn load(&self) {}
+
+        fn look(&self) {}
+
+        fn strayed(&self, _strays: bool) {}
     }
 }

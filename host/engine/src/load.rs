@@ -16,6 +16,7 @@ use thiserror::Error;
 
 use crate::inspect::{Refusal, Seen, inspect};
 use crate::library::guard;
+use crate::recycler::Budget;
 use crate::signature::{self, AxisBounds};
 use crate::watchdog::{Expire, Watchdog};
 
@@ -27,13 +28,24 @@ const THREADS_MAX: usize = 1024;
 /// answer with what they hold.
 const NO_FOLDER: &str = "/dev/null/none";
 
-/// A model to load.
-#[derive(Clone, Debug)]
+/// A model to load, again and again.
+#[derive(Clone)]
 pub struct ModelSource {
     /// The name under which the function knows it.
     pub name: String,
-    /// The ONNX file, whole: weights in files beside it are refused.
-    pub bytes: Bytes,
+    /// Gives the ONNX file, whole, checked to be the one that it was: weights in files beside it are refused.
+    pub read: Arc<Read>,
+}
+
+/// Reads a file; an error is told to whoever runs the host.
+pub type Read = dyn Fn() -> Result<Bytes, String> + Send + Sync;
+
+impl ModelSource {
+    /// A file that is kept in memory.
+    pub fn of(name: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self { name: name.into(), read: Arc::new(move || Ok(bytes.clone())) }
+    }
 }
 
 /// How a model is run, with all its bounds.
@@ -69,6 +81,14 @@ pub struct ModelOptions {
     pub load_timeout: Duration,
     /// How long all runs of the warm-up may take.
     pub warm_up_timeout: Duration,
+    /// Contexts that must be there: with 0 its session may go while nobody calls it.
+    pub contexts_min: usize,
+    /// Then it goes when nobody has called for so long; none for never.
+    pub idle_max: Option<Duration>,
+    /// What one session may go through.
+    pub budget: Budget,
+    /// A model that has given no good answer for so long is tried on inputs that it ran on before.
+    pub health_interval: Duration,
 }
 
 impl Default for ModelOptions {
@@ -89,6 +109,10 @@ impl Default for ModelOptions {
             warm_up_runs: 5,
             load_timeout: Duration::from_secs(60),
             warm_up_timeout: Duration::from_secs(60),
+            contexts_min: 1,
+            idle_max: Some(Duration::from_secs(600)),
+            budget: Budget::default(),
+            health_interval: Duration::from_secs(10),
         }
     }
 }
@@ -116,6 +140,15 @@ pub enum LoadError {
         given: i128,
         /// The largest value.
         max: i128,
+    },
+    /// Its file cannot be read, or is not what it was.
+    #[error("its file cannot be loaded: {0}")]
+    Read(String),
+    /// All that may go has gone, and there is still no room for it.
+    #[error("there is no memory for it: it takes some {} MiB (engine.memory_bytes_max, or what the machine has left)", bytes.div_ceil(1 << 20))]
+    NoMemory {
+        /// What it takes.
+        bytes: usize,
     },
     /// It is not given to the runtime.
     #[error(transparent)]
@@ -201,26 +234,27 @@ pub(crate) struct Loaded {
 pub(crate) fn load(
     environment: &Environment,
     watchdog: &Watchdog,
-    source: ModelSource,
+    name: &str,
+    bytes: &[u8],
     options: &ModelOptions,
 ) -> Result<Loaded, LoadError> {
     options.check()?;
     let begun = Instant::now();
-    let seen = inspect(&source.bytes)?;
-    tracing::debug!(model = source.name, ?seen, "a model is given to the runtime");
-    let session = open(environment, watchdog, &source.bytes, options)?;
+    let seen = inspect(bytes)?;
+    tracing::debug!(model = name, ?seen, "a model is given to the runtime");
+    let session = open(environment, watchdog, bytes, options)?;
     let took = begun.elapsed();
     let bounds = AxisBounds { batch_max: options.batch_max, axis_max: options.axis_max, named: &options.axes };
     let signature = signature::read(&session, &bounds)?;
     let metadata = metadata(&session)?;
-    Ok(Loaded { session, info: ModelInfo { name: source.name, signature, metadata }, took, seen })
+    Ok(Loaded { session, info: ModelInfo { name: name.to_owned(), signature, metadata }, took, seen })
 }
 
 /// Cancels a load that takes too long.
 struct Load(LoadCanceler);
 
 impl Expire for Load {
-    fn expire(&self) {
+    fn expire(self: Arc<Self>) {
         if let Err(error) = self.0.cancel() {
             tracing::warn!(%error, "a model's load cannot be cancelled");
         }
@@ -277,7 +311,7 @@ mod tests {
     fn a_load_that_takes_too_long_is_cancelled() {
         let environment = test_support::environment();
         let mut builder = configure(&environment, &ModelOptions::default()).unwrap();
-        Load(builder.canceler()).expire();
+        Arc::new(Load(builder.canceler())).expire();
         let model = include_bytes!("../tests/models/symbols.onnx");
         let error = builder.commit_from_memory(model).unwrap_err();
         assert_eq!(error.code(), ort::ErrorCode::ModelLoadCanceled, "{error}");

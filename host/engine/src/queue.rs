@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use sandmill_domain::{BatchReason, Code, Fault};
+use sandmill_domain::{Advice, BatchReason, Code, Fault};
 
 use crate::batch::{self, Policy, Step};
 use crate::call::{Bytes, Call, full};
@@ -16,6 +16,8 @@ use crate::lock;
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
     filled: Condvar,
+    /// The last run under way has ended.
+    rested: Condvar,
     calls_max: usize,
     bytes_max: usize,
     bytes: Arc<AtomicUsize>,
@@ -30,9 +32,26 @@ struct Waiting {
     has_tasks: bool,
     /// Runs under way on threads that carry requests.
     running: usize,
+    /// Runs under way on the model's own threads.
+    on_threads: usize,
     /// A task has yet to come: it will find whatever is queued until then.
     coming: bool,
+    gate: Gate,
+    /// When somebody last asked.
+    asked: Instant,
     closed: bool,
+}
+
+/// Whether calls are run.
+#[derive(Clone, Debug)]
+enum Gate {
+    Open,
+    /// They wait: a session is being made.
+    Shut,
+    /// There is no session; who comes first has one made, unless that has failed a moment ago.
+    Unloaded {
+        failed: Option<(Instant, String)>,
+    },
 }
 
 struct Lane {
@@ -48,6 +67,8 @@ pub(crate) enum Next {
     SendTask,
     /// Run these at once, as nothing is gained by waiting, and then say so by [`Queue::done`].
     Run(Fetched),
+    /// Have a session made: there is none, and this call is the first to wait for it.
+    Load,
 }
 
 /// Calls that run together.
@@ -63,9 +84,90 @@ impl Queue {
     pub(crate) fn new(calls_max: usize, bytes_max: usize, running_max: usize) -> Self {
         let lane = || Lane { calls: VecDeque::new(), policy: Policy::OFF };
         let (for_threads, for_tasks) = (lane(), lane());
-        let waiting = Waiting { for_threads, for_tasks, has_tasks: false, running: 0, coming: false, closed: false };
-        let (waiting, filled) = (Mutex::new(waiting), Condvar::new());
-        Self { waiting, filled, calls_max, bytes_max, bytes: Arc::default(), running_max }
+        let waiting = Waiting {
+            for_threads,
+            for_tasks,
+            has_tasks: false,
+            running: 0,
+            on_threads: 0,
+            coming: false,
+            gate: Gate::Open,
+            asked: Instant::now(),
+            closed: false,
+        };
+        let waiting = Mutex::new(waiting);
+        Self { waiting, filled: Condvar::new(), rested: Condvar::new(), calls_max, bytes_max, bytes: Arc::default(), running_max }
+    }
+
+    /// From now on calls wait.
+    pub(crate) fn shut(&self) {
+        self.hold(Gate::Shut);
+    }
+
+    /// From now on there is no session, and whoever comes first is told to have one made. False, and nothing is changed, if somebody
+    /// waits or runs.
+    pub(crate) fn unload(&self) -> bool {
+        let mut waiting = lock(&self.waiting);
+        waiting.for_threads.forget();
+        waiting.for_tasks.forget();
+        if waiting.len() > 0 || waiting.runs() > 0 || !matches!(waiting.gate, Gate::Open) {
+            return false;
+        }
+        waiting.gate = Gate::Unloaded { failed: None };
+        true
+    }
+
+    /// No session could be made: who waits is refused, and so is who comes until then.
+    pub(crate) fn refuse(&self, until: Instant, why: &str) {
+        let mut waiting = lock(&self.waiting);
+        let mut left = std::mem::take(&mut waiting.for_threads.calls);
+        left.extend(std::mem::take(&mut waiting.for_tasks.calls));
+        waiting.gate = Gate::Unloaded { failed: Some((until, why.to_owned())) };
+        drop(waiting);
+        left.iter().for_each(|call| call.end(Err(not_loaded(until, why))));
+    }
+
+    /// Calls are run again.
+    pub(crate) fn open(&self) {
+        lock(&self.waiting).gate = Gate::Open;
+        self.filled.notify_all();
+    }
+
+    fn hold(&self, gate: Gate) {
+        let mut waiting = lock(&self.waiting);
+        waiting.gate = gate;
+        // Threads are told when it opens, tasks would have to be sent.
+        let left = std::mem::take(&mut waiting.for_tasks.calls);
+        waiting.for_threads.calls.extend(left);
+    }
+
+    /// Waits until no run is under way; false if that takes too long. It is for whoever has shut the queue.
+    pub(crate) fn rest(&self, until: Instant) -> bool {
+        let mut waiting = lock(&self.waiting);
+        while waiting.runs() > 0 {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            waiting = self.rested.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Whether calls wait for a session to be made.
+    pub(crate) fn is_shut(&self) -> bool {
+        matches!(lock(&self.waiting).gate, Gate::Shut)
+    }
+
+    /// Calls that wait, and runs that are under way.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        let waiting = lock(&self.waiting);
+        (waiting.len(), waiting.runs())
+    }
+
+    /// Since when nobody has asked.
+    pub(crate) fn asked(&self) -> Instant {
+        lock(&self.waiting).asked
     }
 
     /// How calls are fetched from now on; by tasks only if there is a policy for them.
@@ -113,6 +215,10 @@ impl Queue {
         if waiting.len() >= self.calls_max {
             return Err(full());
         }
+        waiting.asked = Instant::now();
+        if !matches!(waiting.gate, Gate::Open) {
+            return waiting.queue_shut(call);
+        }
         if short && waiting.has_tasks {
             waiting.for_tasks.calls.push_back(call);
             return Ok(match waiting.for_tasks.next(Instant::now()) {
@@ -140,6 +246,9 @@ impl Queue {
             // Whoever is done first sends for these.
             return None;
         }
+        if !matches!(waiting.gate, Gate::Open) {
+            return None;
+        }
         let Step::Run { places, reason } = waiting.for_tasks.next(now) else { return None };
         let calls = waiting.for_tasks.take(&places);
         waiting.running += 1;
@@ -151,6 +260,9 @@ impl Queue {
     pub(crate) fn done(&self) -> bool {
         let mut waiting = lock(&self.waiting);
         waiting.running = waiting.running.saturating_sub(1);
+        if waiting.runs() == 0 {
+            self.rested.notify_all();
+        }
         !waiting.for_tasks.calls.is_empty() && waiting.send_task(self.running_max)
     }
 
@@ -159,20 +271,34 @@ impl Queue {
         lock(&self.waiting).coming = false;
     }
 
-    /// For a thread: waits for the next batch; none when the queue is closed and empty.
+    /// For a thread: waits for the next batch, to be followed by [`Queue::done_on_thread`]; none when the queue is closed and empty.
     pub(crate) fn wait(&self) -> Option<Fetched> {
         let mut waiting = lock(&self.waiting);
         loop {
             let closed = waiting.closed;
+            if !closed && !matches!(waiting.gate, Gate::Open) {
+                waiting = self.sleep(waiting, None);
+                continue;
+            }
             waiting = match waiting.for_threads.next(Instant::now()) {
                 Step::Run { places, reason } => {
                     let calls = waiting.for_threads.take(&places);
+                    waiting.on_threads += 1;
                     return Some(Fetched { calls, reason, more: false });
                 }
                 Step::Rest if closed => return None,
                 Step::Rest => self.sleep(waiting, None),
                 Step::Wait { until } => self.sleep(waiting, Some(until)),
             };
+        }
+    }
+
+    /// A run on one of the model's threads is over, or left to itself.
+    pub(crate) fn done_on_thread(&self) {
+        let mut waiting = lock(&self.waiting);
+        waiting.on_threads = waiting.on_threads.saturating_sub(1);
+        if waiting.runs() == 0 {
+            self.rested.notify_all();
         }
     }
 
@@ -217,12 +343,34 @@ impl Waiting {
         self.for_threads.calls.len() + self.for_tasks.calls.len()
     }
 
+    fn runs(&self) -> usize {
+        self.running + self.on_threads
+    }
+
+    /// Queues a call while calls wait.
+    fn queue_shut(&mut self, call: Arc<Call>) -> Result<Next, Fault> {
+        let next = match &self.gate {
+            Gate::Unloaded { failed: Some((until, why)) } if Instant::now() < *until => return Err(not_loaded(*until, why)),
+            Gate::Unloaded { .. } => Next::Load,
+            Gate::Open | Gate::Shut => Next::Leave,
+        };
+        self.gate = Gate::Shut;
+        self.for_threads.calls.push_back(call);
+        Ok(next)
+    }
+
     /// Whether a task is to be started.
     fn send_task(&mut self, running_max: usize) -> bool {
         let send = !self.coming && self.running < running_max;
         self.coming |= send;
         send
     }
+}
+
+fn not_loaded(until: Instant, why: &str) -> Fault {
+    let left = until.saturating_duration_since(Instant::now());
+    let fault = Fault::new(Code::NotReady, "the model could not be loaded again");
+    fault.because(why.to_owned()).advising(Advice::RetryAfter(left))
 }
 
 #[cfg(test)]

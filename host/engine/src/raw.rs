@@ -9,16 +9,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ort::environment::Environment;
-use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{RunOptions, Session, SharedSessionInner};
-use ort::{AsPointer, ortsys};
-use ort_sys::{ONNXTensorElementDataType as ElementType, OrtTensorTypeAndShapeInfo, OrtTypeInfo, OrtValue};
+use ort::{AsPointer, ErrorCode, ortsys};
+use ort_sys::{ONNXTensorElementDataType as ElementType, OrtKeyValuePairs, OrtTensorTypeAndShapeInfo, OrtTypeInfo, OrtValue};
 use sandmill_domain::{Blame, Code, Dtype, Fault, Lender, Tensor, byte_strings, element_count};
+use thiserror::Error;
 
 /// A loaded model that any number of threads may run at once.
 ///
 /// The session has the CPU provider alone: all its tensors lie in memory that this process can read.
 pub(crate) struct RawSession {
+    /// Its weights and whatever its runs need are taken from it. Goes before the session.
+    arena: Arena,
     session: Session,
     memory: MemoryInfo<'static>,
     inputs: Vec<Name>,
@@ -36,6 +39,12 @@ impl Name {
         Ok(Self { text: text.to_owned(), c: CString::new(text).map_err(ort::Error::wrap)? })
     }
 }
+
+/// The memory that a session's weights and runs take, only ever asked how much that is.
+struct Arena(Allocator);
+
+// SAFETY: the runtime's arena locks itself when it is asked, as it does when runs on several threads take memory from it.
+unsafe impl Sync for Arena {}
 
 /// A value of the runtime's, released when dropped.
 struct Value(NonNull<OrtValue>);
@@ -107,7 +116,25 @@ impl RawSession {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
         let inputs = session.inputs().iter().map(|input| Name::new(input.name())).collect::<Result<_, _>>()?;
         let outputs = session.outputs().iter().map(|output| Name::new(output.name())).collect::<Result<_, _>>()?;
-        Ok(Self { session, memory, inputs, outputs })
+        let arena = Arena(Allocator::new(&session, memory.clone())?);
+        Ok(Self { arena, session, memory, inputs, outputs })
+    }
+
+    /// The bytes that it has taken from the system for weights and runs, by the runtime's own account.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let mut pairs: *mut OrtKeyValuePairs = ptr::null_mut();
+        // SAFETY: the allocator is the session's and lives with it; what it tells is ours to release.
+        let told = ortsys![@ort: unsafe AllocatorGetStats(self.arena.0.ptr(), &mut pairs) as Result];
+        if told.is_err() || pairs.is_null() {
+            return 0;
+        }
+        // SAFETY: not null, and the key ends with a zero.
+        let value = ortsys![unsafe GetKeyValue(pairs, c"TotalAllocated".as_ptr())];
+        // SAFETY: not null, and then a string in the pairs.
+        let text = (!value.is_null()).then(|| unsafe { CStr::from_ptr(value) }.to_string_lossy().into_owned());
+        // SAFETY: ours, and not used again.
+        ortsys![unsafe ReleaseKeyValuePairs(pairs)];
+        text.and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
     /// Runs the model once; outputs in the order of the signature. `options` can end it from another thread.
@@ -367,9 +394,19 @@ pub(crate) fn dtype(kind: i32) -> Option<Dtype> {
     Dtype::ALL.into_iter().find(|dtype| element_type(*dtype) as i32 == kind)
 }
 
+/// A device that fails once in this way fails every run from then on.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct DeviceFailure(String);
+
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
 fn failed(error: ort::Error) -> Fault {
-    Fault::new(Code::ModelFailed, "the model's run failed").because(error.to_string())
+    let (fault, text) = (Fault::new(Code::ModelFailed, "the model's run failed"), error.to_string());
+    // The runtime tells CUDA's sticky errors, 700 to 719 (an illegal address, a failed launch), in its text alone.
+    match error.code() == ErrorCode::ExecutionProviderFailure || text.contains("CUDA failure 7") {
+        true => fault.because(DeviceFailure(text)),
+        false => fault.because(text),
+    }
 }
 
 fn broken(name: &str, how: &str) -> Fault {

@@ -1,16 +1,12 @@
-//! Runs a model on zeros until it is at its pace, through the same queue and contexts as any other call. Knows nothing of the
-//! runtime.
+//! Runs a session until it is at its pace, before it carries any call. Knows nothing of the runtime.
 
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
 use std::time::Duration;
 
-use sandmill_domain::ports::Inference;
-use sandmill_domain::{Axis, Blame, Code, Deadline, Fault, Lender, Mismatch, Signature, Tensor, TensorSpec};
+use sandmill_domain::{Axis, BatchSize, Code, Fault, Lender, Signature, Tensor, TensorSpec};
 
-use crate::context::Contexts;
+use crate::golden::Golden;
+use crate::noise::{Noise, short, unfit};
+use crate::trial::Trial;
 
 /// The size that axes which vary are given.
 const AXIS_SMALLEST: i64 = 1;
@@ -19,30 +15,74 @@ const AXIS_LARGER: i64 = 64;
 /// The zeros that are written at once.
 const ZEROS: [u8; 4096] = [0; 4096];
 
-/// A model that is loaded, and what warming it up may take.
+/// A session is warm when a run takes at most so many times what was measured of the model,
+const PACE: u32 = 4;
+/// or less than this, where a page fault is already a surprise.
+const PACE_LEAST: Duration = Duration::from_micros(500);
+/// Rounds until it must be.
+const ROUNDS: usize = 3;
+
+/// What a further session of a model that was measured is warmed up with.
+#[derive(Clone, Debug)]
+pub(crate) struct Warm {
+    pub(crate) noise: Noise,
+    /// The batches that are made of its calls.
+    pub(crate) sizes: Vec<BatchSize>,
+}
+
+/// A session that is loaded, and what it is warmed up for.
 pub(crate) struct WarmUp<'a> {
-    pub(crate) contexts: &'a Contexts,
+    pub(crate) trial: Trial<'a>,
     pub(crate) signature: &'a Signature,
     pub(crate) lender: &'a dyn Lender,
-    pub(crate) deadline: Deadline,
+    /// Runs of one size.
+    pub(crate) runs: usize,
 }
 
 impl WarmUp<'_> {
-    /// Makes `runs` runs and then one that is timed, all of the smallest shapes that succeed; gives its time and the inputs. Blocks,
-    /// to the deadline at most.
-    pub(crate) fn run(&self, runs: usize) -> Result<(Duration, Vec<Tensor>), Fault> {
-        let (inputs, mut timed) = self.first()?;
-        // One is done, and one more is timed.
-        for _ in 0..runs {
-            timed = self.infer(&inputs)?;
+    /// The first session of a model: on zeros, of the smallest shapes that succeed. Gives the pair by which it is known to work, and
+    /// the time of one more run. Blocks, to the deadline at most.
+    pub(crate) fn first(&self) -> Result<(Golden, Duration), Fault> {
+        let (inputs, outputs) = self.try_zeros()?;
+        for _ in 1..self.runs {
+            self.trial.run(&inputs)?;
         }
-        Ok((timed.ran, inputs))
+        let (again, took) = self.trial.run(&inputs)?;
+        Ok((Golden::new(inputs, outputs, &again), took))
     }
 
-    fn first(&self) -> Result<(Vec<Tensor>, Inference), Fault> {
+    /// A further session: it must answer the golden inputs as the first did, and come to its pace on every size of batch that calls
+    /// are run in. Blocks, to the deadline at most.
+    pub(crate) fn again(&self, golden: &Golden, warm: Option<&Warm>) -> Result<(), Fault> {
+        for _ in 0..self.runs {
+            self.trial.run(golden.inputs())?;
+        }
+        golden.check(self.trial).map_err(|why| Fault::new(Code::ModelFailed, why))?;
+        warm.map_or(Ok(()), |warm| warm.sizes.iter().try_for_each(|size| self.pace(warm, size)))
+    }
+
+    fn pace(&self, warm: &Warm, size: &BatchSize) -> Result<(), Fault> {
+        let inputs = warm.noise.inputs(self.signature, self.lender, size.rows, size.rows as u64)?;
+        let most = (size.time * PACE).max(PACE_LEAST);
+        let mut took = Duration::MAX;
+        for _ in 0..ROUNDS {
+            for _ in 0..self.runs {
+                self.trial.run(&inputs)?;
+            }
+            took = self.trial.run(&inputs)?.1;
+            if took <= most {
+                return Ok(());
+            }
+        }
+        let (rows, time) = (size.rows, size.time);
+        let message = format!("a batch of {rows} rows took {took:.1?} after its warm-up, and {time:.1?} when it was measured");
+        Err(Fault::new(Code::ModelFailed, message))
+    }
+
+    fn try_zeros(&self) -> Result<(Vec<Tensor>, Vec<Tensor>), Fault> {
         let smallest = self.zeros(AXIS_SMALLEST)?;
-        let fault = match self.infer(&smallest) {
-            Ok(inference) => return Ok((smallest, inference)),
+        let fault = match self.trial.run(&smallest) {
+            Ok((outputs, _)) => return Ok((smallest, outputs)),
             Err(fault) => fault,
         };
         let larger = self.zeros(AXIS_LARGER)?;
@@ -50,11 +90,7 @@ impl WarmUp<'_> {
             return Err(fault);
         }
         // The first fault says more: it is about the shapes that are tried for every model.
-        self.infer(&larger).map(|inference| (larger, inference)).map_err(|_| fault)
-    }
-
-    fn infer(&self, inputs: &[Tensor]) -> Result<Inference, Fault> {
-        block_on(self.contexts.submit(inputs.to_vec(), self.deadline)?.wait())
+        self.trial.run(&larger).map(|(outputs, _)| (larger, outputs)).map_err(|_| fault)
     }
 
     /// Zeros, and empty byte strings, for every input.
@@ -76,39 +112,11 @@ fn zero(spec: &TensorSpec, axis_size: i64, lender: &dyn Lender) -> Result<Tensor
     Ok(Tensor { name: spec.name.clone(), dtype: spec.dtype, shape, data: buffer.freeze() })
 }
 
-/// Inputs of ours that the model's own signature refuses.
-pub(crate) fn unfit(mismatch: &Mismatch) -> Fault {
-    Fault::new(Code::ModelFailed, mismatch.to_string())
-}
-
-pub(crate) fn short() -> Fault {
-    Fault::new(Code::Internal, "a lent buffer is too short").blaming(Blame::Host)
-}
-
 /// The first axis is mostly the batch, which may well be 1.
 fn size(index: usize, axis: &Axis, axis_size: i64) -> i64 {
     match axis {
         Axis::Fixed(size) => *size,
         Axis::Dynamic { .. } if index == 0 => 1,
         Axis::Dynamic { max, .. } => axis_size.min(*max),
-    }
-}
-
-/// Waits for a future on this thread, wherever it is: loading must work on a thread of an async runtime too.
-pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
-    struct Unpark(Thread);
-    impl Wake for Unpark {
-        fn wake(self: Arc<Self>) {
-            self.0.unpark();
-        }
-    }
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    // On a task's own thread, its budget would be used up at some time, and never given anew.
-    let mut future = pin!(tokio::task::unconstrained(future));
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(value) => return value,
-            Poll::Pending => thread::park(),
-        }
     }
 }

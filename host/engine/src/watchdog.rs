@@ -13,7 +13,7 @@ use crate::lock;
 /// What can run out of time.
 pub(crate) trait Expire: Send + Sync {
     /// Called at most once, on the watchdog's thread: it must be short and must not block.
-    fn expire(&self);
+    fn expire(self: Arc<Self>);
 }
 
 /// The thread and what it watches; dropping it ends the thread.
@@ -100,8 +100,7 @@ impl Shared {
                 continue;
             }
             drop(state);
-            due.iter().for_each(|subject| expire(&**subject));
-            drop(due);
+            due.into_iter().for_each(expire);
             state = lock(&self.state);
         }
     }
@@ -118,7 +117,7 @@ impl Shared {
 }
 
 /// One subject's panic must not leave all others unwatched.
-fn expire(subject: &dyn Expire) {
+fn expire(subject: Arc<dyn Expire>) {
     if catch_unwind(AssertUnwindSafe(|| subject.expire())).is_err() {
         tracing::error!("what the engine's watchdog watched panicked");
     }
@@ -144,7 +143,7 @@ mod tests {
     struct Bell(&'static str, mpsc::Sender<&'static str>);
 
     impl Expire for Bell {
-        fn expire(&self) {
+        fn expire(self: Arc<Self>) {
             assert!(self.0 != "broken", "this one breaks");
             self.1.send(self.0).unwrap();
         }

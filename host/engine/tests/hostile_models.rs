@@ -255,7 +255,7 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
 
 fn try_load(name: &str, bytes: Vec<u8>) -> Result<OnnxModel, LoadError> {
     let options = ModelOptions { threads: 1, ..ModelOptions::default() };
-    ENGINE.load(ModelSource { name: name.to_owned(), bytes: bytes.into() }, &options)
+    ENGINE.load(ModelSource::of(name, bytes), &options)
 }
 
 fn load(name: &str, bytes: Vec<u8>) -> LoadError {

@@ -106,6 +106,11 @@ impl Breaker {
         }
     }
 
+    /// Opens, or stays open for longer: what has happened needs no second time.
+    pub(crate) fn trip(self, now: Instant) -> Self {
+        self.moved(Stand::Open { since: now })
+    }
+
     fn moved(self, stand: Stand) -> Self {
         Self { era: self.era + 1, stand, ..self }
     }

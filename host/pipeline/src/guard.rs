@@ -63,6 +63,11 @@ impl Guard {
         Ok(Pass { guard: Arc::clone(self), pass: Some(pass) })
     }
 
+    /// Opens at once.
+    pub(crate) fn trip(&self) {
+        self.step(|breaker| (breaker.trip(now()), ()));
+    }
+
     fn step<T>(&self, step: impl FnOnce(Breaker) -> (Breaker, T)) -> T {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let (next, answer) = step(inner.breaker);

@@ -51,6 +51,8 @@ pub struct ReleaseParts {
     pub account: Arc<Account>,
     /// Its model; a function that always answers at once has none, nor has one whose plugin runs models itself.
     pub model: Option<Arc<dyn Model>>,
+    /// All its models, those that its plugin runs included.
+    pub models: Vec<Arc<dyn Model>>,
     /// Its plugins.
     pub plugins: Plugins,
 }
@@ -95,6 +97,11 @@ impl Release {
     /// Tells of each move of its breaker from now on; a new one is closed. `told` must be quick: a call waits for it.
     pub fn watch_breaker(&self, told: impl Fn(BreakerState) + Send + 'static) {
         self.guard.watch(Box::new(told));
+    }
+
+    /// Opens its breaker, as if its model had only failed: a run of it does not end.
+    pub fn trip(&self) {
+        self.guard.trip();
     }
 
     /// Runs one request through the whole function, without admission: for the sample request that a release must

@@ -88,6 +88,7 @@ impl Scene {
             methods: vec![Method::POST],
             limits: FunctionLimits { breaker, ..FunctionLimits::default() },
             model: Some(Arc::clone(&model) as Arc<dyn Model>),
+            models: vec![Arc::clone(&model) as Arc<dyn Model>],
             plugins: Plugins::default(),
         });
         let moves: Arc<Mutex<Vec<BreakerState>>> = Arc::default();

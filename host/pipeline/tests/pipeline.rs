@@ -147,6 +147,7 @@ fn pipeline_of(model: Option<Arc<Echo>>, plugins: Plugins, account: &Arc<Account
         number: ReleaseNumber::FIRST,
         methods: vec![Method::POST],
         limits: FunctionLimits { concurrency_max: 2, ..FunctionLimits::default() },
+        models: model.iter().map(|model| Arc::clone(model) as Arc<dyn Model>).collect(),
         model: model.map(|model| model as Arc<dyn Model>),
         plugins,
     };

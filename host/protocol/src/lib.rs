@@ -13,8 +13,10 @@ mod document;
 mod encode;
 mod json;
 mod metadata;
+mod operator;
 mod refusal;
 
 pub use decode::{HEADER_LENGTH, InferRequest, Wanted, WantedOutput, decode};
 pub use encode::encode;
-pub use metadata::{fault_body, live, model_metadata, model_ready, ready, server_metadata};
+pub use metadata::{fault_body, live, model_metadata, model_ready, ready, server_metadata, unready};
+pub use operator::{models, recycling};

@@ -47,6 +47,8 @@ struct Ready<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     ready: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -88,12 +90,17 @@ pub fn live(live: bool) -> Reply {
 
 /// `GET /v2/health/ready`: 200, or 503 with the same body.
 pub fn ready(ready: bool) -> Reply {
-    json(status(ready), &Ready { name: None, ready })
+    json(status(ready), &Ready { name: None, ready, reason: None })
+}
+
+/// `GET /ready` of the control listener, when it is not: why, which is the operator's to know.
+pub fn unready(reason: &str) -> Reply {
+    json(status(false), &Ready { name: None, ready: false, reason: Some(reason) })
 }
 
 /// `GET /v2/models/{name}/ready`: 200, or 503 with the same body.
 pub fn model_ready(name: &str, ready: bool) -> Reply {
-    json(status(ready), &Ready { name: Some(name), ready })
+    json(status(ready), &Ready { name: Some(name), ready, reason: None })
 }
 
 fn status(yes: bool) -> StatusCode {
@@ -105,7 +112,7 @@ pub fn fault_body(fault: &Fault) -> Bytes {
     text(&ErrorBody { error: &fault.message, code: fault.code.name() })
 }
 
-fn json(status: StatusCode, value: &impl Serialize) -> Reply {
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     Reply { status, headers: vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body: text(value) }
 }
 
@@ -133,6 +140,7 @@ mod tests {
         check(&live(false), 503, r#"{"live":false}"#);
         check(&ready(true), 200, r#"{"ready":true}"#);
         check(&ready(false), 503, r#"{"ready":false}"#);
+        check(&unready("it drains"), 503, r#"{"ready":false,"reason":"it drains"}"#);
         check(&model_ready("digits", true), 200, r#"{"name":"digits","ready":true}"#);
         check(&model_ready("digits", false), 503, r#"{"name":"digits","ready":false}"#);
         check(&server_metadata("1.2.3"), 200, r#"{"name":"sandmill","version":"1.2.3","extensions":["binary_tensor_data"]}"#);

@@ -4,8 +4,10 @@
 
 mod logs;
 mod metrics;
+mod models;
 mod record;
 
 pub use logs::{LogError, LogFormat, Logs, start_logs};
 pub use metrics::{BreakerMetrics, InFlight, MetricsError, PluginLoad, Telemetry};
+pub use models::ModelMetrics;
 pub use record::Record;

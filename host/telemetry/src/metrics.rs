@@ -1,6 +1,7 @@
-//! Every metric of the host, on one page: names with their units, labels from closed or configured sets, never from what
-//! a caller sends.
+//! Every metric of the host on one page, but for those of models (`models`): names with their units, labels from closed or
+//! configured sets, never from what a caller sends.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
@@ -10,6 +11,8 @@ use prometheus::{
 use sandmill_domain::ports::{PluginUsage, Stages};
 use sandmill_domain::{BreakerState, Fault, FunctionName, TenantId};
 use thiserror::Error;
+
+use crate::models::{Families, ModelMetrics};
 
 /// From 50 µs, a digits model inline, to 30 s, a deadline: about two buckets to a factor of 2.5.
 const SECONDS: [f64; 20] = [
@@ -66,9 +69,15 @@ pub struct Telemetry {
     warm_up: GaugeVec,
     breaker: IntGaugeVec,
     breaker_transitions: IntCounterVec,
+    models: Families,
+    /// Asked before the page is shown.
+    asked: Mutex<Vec<Box<Ask>>>,
     connections: IntGauge,
     ready: Gauge,
 }
+
+/// Sets gauges to where things stand.
+type Ask = dyn Fn() + Send + Sync;
 
 impl Telemetry {
     /// All metrics at zero; `version` and `runtime`, the ONNX Runtime's version, go to the build information.
@@ -133,6 +142,8 @@ impl Telemetry {
                 "Times that the breaker came to a state.",
                 &["tenant", "function", "to"],
             )?,
+            models: Families::new(&page)?,
+            asked: Mutex::default(),
             connections: page.int_gauge("connections", "Open client connections.")?,
             ready: page.gauge("ready", "1 when every function is warm and nothing drains.")?,
             registry,
@@ -147,6 +158,7 @@ impl Telemetry {
     /// # Errors
     /// If a metric cannot be rendered.
     pub fn render(&self) -> Result<Vec<u8>, MetricsError> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|ask| ask());
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
@@ -197,6 +209,16 @@ impl Telemetry {
             to_half_open: to(BreakerState::HalfOpen),
             to_open: to(BreakerState::Open),
         }
+    }
+
+    /// A function has this model.
+    pub fn model(&self, tenant: &TenantId, function: &FunctionName, model: &str) -> ModelMetrics {
+        self.models.of(tenant, function, model)
+    }
+
+    /// Asks before each look at the page where things stand; it must be quick.
+    pub fn ask(&self, ask: impl Fn() + Send + Sync + 'static) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(ask));
     }
 
     /// The host became ready, or is ready no more.
@@ -310,7 +332,7 @@ impl Drop for InFlight {
 }
 
 /// Registers metrics under the host's prefix.
-struct Page<'a>(&'a Registry);
+pub(crate) struct Page<'a>(&'a Registry);
 
 impl Page<'_> {
     fn register<M: prometheus::core::Collector + Clone + 'static>(
@@ -322,11 +344,11 @@ impl Page<'_> {
         Ok(metric)
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+    pub(crate) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
         self.register(IntCounterVec::new(Opts::new(name, help).namespace("sandmill"), labels))
     }
 
-    fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
+    pub(crate) fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
         self.register(IntGaugeVec::new(Opts::new(name, help).namespace("sandmill"), labels))
     }
 
@@ -347,8 +369,18 @@ impl Page<'_> {
     }
 
     fn histograms_of(&self, name: &str, help: &str, buckets: &[f64]) -> Result<HistogramVec, MetricsError> {
+        self.histograms_with(name, help, &FUNCTION, buckets)
+    }
+
+    pub(crate) fn histograms_with(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, MetricsError> {
         let opts = HistogramOpts::new(name, help).namespace("sandmill").buckets(buckets.to_vec());
-        self.register(HistogramVec::new(opts, &FUNCTION))
+        self.register(HistogramVec::new(opts, labels))
     }
 }
 

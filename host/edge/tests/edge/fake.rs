@@ -9,7 +9,9 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sandmill_domain::ports::{BoxFuture, Description, Outcome, Service, Stages, Target, Ticket};
-use sandmill_domain::{Advice, Code, Deadline, Fault, ModelInfo, ReleaseNumber, Reply, Request};
+use sandmill_domain::{
+    Advice, Code, Deadline, Fault, FunctionName, ModelInfo, ModelState, ReleaseNumber, Reply, Request, TenantId,
+};
 use tokio::sync::Semaphore;
 
 /// The largest body that its functions take.
@@ -73,8 +75,19 @@ impl Fake {
 struct Handle(Arc<Fake>);
 
 impl Service for Handle {
-    fn is_ready(&self) -> bool {
-        self.0.ready.load(Ordering::SeqCst)
+    fn unready(&self) -> Option<String> {
+        (!self.0.ready.load(Ordering::SeqCst)).then(|| "it is not".to_owned())
+    }
+
+    fn models(&self, _tenant: &TenantId, function: &FunctionName) -> Result<Vec<(String, ModelState)>, Fault> {
+        match function.as_str() {
+            "missing" => Err(Fault::new(Code::NotFound, "no function `missing`")),
+            _ => Ok(vec![("model".to_owned(), ModelState::default())]),
+        }
+    }
+
+    fn recycle(&self, _tenant: &TenantId, _function: &FunctionName, model: &str) -> Result<(), Fault> {
+        if model == "model" { Ok(()) } else { Err(Fault::new(Code::NotFound, "no such model")) }
     }
 
     fn admit(&self, target: &Target, method: &Method) -> Result<Box<dyn Ticket>, Fault> {

@@ -32,11 +32,16 @@ pub(crate) fn digits_bytes() -> Vec<u8> {
     fs::read(folder().join("../../examples/digits/model.onnx")).expect("the digits example has its model")
 }
 
+/// The bytes of a model of `tests/models`.
+pub(crate) fn model_bytes(name: &str) -> Vec<u8> {
+    fs::read(folder().join(format!("tests/models/{name}.onnx"))).unwrap()
+}
+
 /// A model of `tests/models`, or of the digits example.
 pub(crate) fn try_load(name: &str, options: &ModelOptions) -> Result<OnnxModel, LoadError> {
     let file = folder().join(format!("tests/models/{name}.onnx"));
     let bytes: Bytes = if name == "digits" { digits_bytes() } else { fs::read(file).unwrap() }.into();
-    ENGINE.load(ModelSource { name: name.to_owned(), bytes }, options)
+    ENGINE.load(ModelSource::of(name.to_owned(), bytes), options)
 }
 
 pub(crate) fn load(name: &str) -> OnnxModel {

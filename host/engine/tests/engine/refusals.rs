@@ -22,7 +22,7 @@ fn garbage_is_no_model() {
     for bytes in cases {
         let start = bytes[..bytes.len().min(12)].to_vec();
         let len = bytes.len();
-        let error = ENGINE.load(ModelSource { name: "garbage".into(), bytes: bytes.into() }, &options()).err();
+        let error = ENGINE.load(ModelSource::of("garbage", bytes), &options()).err();
         let text = error.unwrap_or_else(|| panic!("{len} bytes from {start:?} were loaded")).to_string();
         assert!(text.starts_with("no ONNX model that the runtime can load: "), "{text}");
     }
@@ -31,7 +31,7 @@ fn garbage_is_no_model() {
 #[test]
 fn a_model_in_the_runtimes_own_format_is_refused() {
     let bytes = Bytes::from_static(include_bytes!("../models/scalar.ort"));
-    let error = ENGINE.load(ModelSource { name: "scalar".into(), bytes }, &options()).err().expect("it is not ONNX");
+    let error = ENGINE.load(ModelSource::of("scalar", bytes), &options()).err().expect("it is not ONNX");
     assert!(matches!(error, LoadError::Refused(Refusal::Flatbuffers)), "{error}");
 }
 

@@ -45,6 +45,19 @@ save(
     [numpy_helper.from_array(np.int64(2**62), "turns")],
 )
 
+# One kernel that multiplies two matrices of n by n: at once over for zero, and minutes without a look at whether it should end.
+save(
+    "giant",
+    [
+        helper.make_node("Concat", ["n", "n"], ["shape"], axis=0),
+        helper.make_node("ConstantOfShape", ["shape"], ["ones"], value=numpy_helper.from_array(np.ones(1, np.float32))),
+        helper.make_node("MatMul", ["ones", "ones"], ["product"]),
+        helper.make_node("ReduceSum", ["product"], ["y"], keepdims=0),
+    ],
+    [value("n", I64, [1])],
+    [value("y", F32, [])],
+)
+
 # Strings in and out.
 save(
     "strings",

@@ -1,0 +1,199 @@
+//! The threads that keep models alive: one replaces and unloads sessions, one after the other; some load those that calls wait for;
+//! one sees whether quiet ones still work. And the memory that all sessions have together.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use sandmill_domain::UnloadReason;
+
+use crate::life::Life;
+use crate::lock;
+use crate::memory;
+
+/// Ages and memory are looked at so often.
+const ROUND: Duration = Duration::from_secs(1);
+/// Models that are loaded at once for calls that wait.
+const LOADERS: usize = 2;
+
+/// What all models share.
+pub(crate) struct Keeper {
+    lives: Mutex<Vec<Weak<Life>>>,
+    /// Whether there is work before the next round, and whether this is the end.
+    called: Mutex<Called>,
+    woken: Condvar,
+    wanted: Sender<Weak<Life>>,
+    /// The bytes of sessions, all together; none for whatever there is.
+    memory_bytes_max: Option<usize>,
+    /// Of sessions that are being made.
+    reserved: AtomicUsize,
+    /// Runs of all models that would not end.
+    pub(crate) strays: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Called {
+    by_models: bool,
+    ended: bool,
+}
+
+/// The threads; dropping it ends them.
+pub(crate) struct Threads {
+    pub(crate) keeper: Arc<Keeper>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    pub(crate) fn start(memory_bytes_max: Option<usize>) -> io::Result<Self> {
+        let (wanted, requests) = crossbeam_channel::unbounded();
+        let keeper = Arc::new(Keeper {
+            lives: Mutex::default(),
+            called: Mutex::default(),
+            woken: Condvar::new(),
+            wanted,
+            memory_bytes_max,
+            reserved: AtomicUsize::new(0),
+            strays: AtomicUsize::new(0),
+        });
+        let mut threads = Self { keeper, handles: Vec::new() };
+        threads.spawn("engine-keeper", |keeper| keeper.tend())?;
+        threads.spawn("engine-health", |keeper| keeper.probe())?;
+        for _ in 0..LOADERS {
+            let requests = requests.clone();
+            threads.spawn("engine-loader", move |_| load(&requests))?;
+        }
+        Ok(threads)
+    }
+
+    fn spawn(&mut self, name: &str, work: impl FnOnce(&Keeper) + Send + 'static) -> io::Result<()> {
+        let keeper = Arc::clone(&self.keeper);
+        self.handles.push(thread::Builder::new().name(name.to_owned()).spawn(move || work(&keeper))?);
+        Ok(())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        lock(&self.keeper.called).ended = true;
+        self.keeper.woken.notify_all();
+        for _ in 0..LOADERS {
+            // What cannot be upgraded ends a loader.
+            drop(self.keeper.wanted.send(Weak::new()));
+        }
+        for thread in self.handles.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread that keeps models panicked");
+            }
+        }
+    }
+}
+
+/// A session's bytes while it is made.
+pub(crate) struct Reserved<'a>(&'a Keeper, usize);
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        self.0.reserved.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+impl Keeper {
+    /// Keeps a model from now on, as long as it is there.
+    pub(crate) fn keep(&self, life: &Arc<Life>) {
+        let mut lives = lock(&self.lives);
+        lives.retain(|life| life.strong_count() > 0);
+        lives.push(Arc::downgrade(life));
+    }
+
+    /// There is something to do.
+    pub(crate) fn wake(&self) {
+        lock(&self.called).by_models = true;
+        self.woken.notify_all();
+    }
+
+    /// Calls of this model wait for a session.
+    pub(crate) fn load(&self, life: &Life) {
+        let found = lock(&self.lives).iter().find(|known| std::ptr::eq(known.as_ptr(), life)).cloned();
+        if let Some(life) = found {
+            drop(self.wanted.send(life));
+        }
+    }
+
+    pub(crate) fn reserve(&self, bytes: usize) -> Reserved<'_> {
+        self.reserved.fetch_add(bytes, Ordering::Relaxed);
+        Reserved(self, bytes)
+    }
+
+    /// Whether another session of so many bytes fits.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let held: usize = self.lives().iter().map(|life| life.memory_bytes()).sum();
+        let wanted = held.saturating_add(self.reserved.load(Ordering::Relaxed)).saturating_add(bytes);
+        self.memory_bytes_max.is_none_or(|max| wanted <= max) && memory::available_bytes().is_none_or(|left| bytes <= left)
+    }
+
+    /// The same, after sessions that may go have gone, the least recently used first; but for `life`, which wants the room.
+    pub(crate) fn make_room(&self, bytes: usize, life: &Life) -> bool {
+        self.make_room_but(bytes, Some(life))
+    }
+
+    /// The same for a model that is not kept yet.
+    pub(crate) fn make_room_but(&self, bytes: usize, life: Option<&Life>) -> bool {
+        let mut others = self.lives();
+        others.retain(|other| !life.is_some_and(|life| std::ptr::eq(Arc::as_ptr(other), life)));
+        others.sort_by_key(|other| other.asked());
+        let mut others = others.into_iter();
+        loop {
+            if self.has_room(bytes) {
+                return true;
+            }
+            let Some(other) = others.next() else { return false };
+            other.unload(UnloadReason::Memory);
+        }
+    }
+
+    fn lives(&self) -> Vec<Arc<Life>> {
+        lock(&self.lives).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Waits for the next round, or to be woken; false at the end.
+    fn wait(&self, is_woken: bool) -> bool {
+        let mut called = lock(&self.called);
+        let is_called = called.ended || (is_woken && called.by_models);
+        if !is_called {
+            called = self.woken.wait_timeout(called, ROUND).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if is_woken {
+            called.by_models = false;
+        }
+        !called.ended
+    }
+
+    fn tend(&self) {
+        while self.wait(true) {
+            self.lives().iter().for_each(|life| guard(|| life.tend()));
+        }
+    }
+
+    fn probe(&self) {
+        while self.wait(false) {
+            self.lives().iter().filter(|life| life.is_quiet()).for_each(|life| guard(|| life.probe()));
+        }
+    }
+}
+
+fn load(requests: &Receiver<Weak<Life>>) {
+    while let Some(life) = requests.recv().ok().and_then(|life| life.upgrade()) {
+        guard(|| life.load());
+    }
+}
+
+/// One model's panic must not leave all others alone.
+fn guard(work: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(work)).is_err() {
+        tracing::error!("what keeps a model panicked");
+    }
+}

@@ -1,0 +1,429 @@
+//! The sessions of one model, one after the other: loaded when a call waits, replaced when they are worn, dropped when nobody calls.
+//! What to do when is for the recycler to say; this does it. Blocking: it is for threads that carry no requests.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError, Weak};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use sandmill_domain::{Deadline, ModelEvent, ModelInfo, ModelStage, RecycleReason, UnloadReason};
+
+use crate::builder::{Again, Builder, Known};
+use crate::context::Patron;
+use crate::golden::Golden;
+use crate::keeper::Keeper;
+use crate::load::{LoadError, ModelOptions, ModelSource};
+use crate::lock;
+use crate::memory;
+use crate::queue::Queue;
+use crate::recycler::{Order, Recycler};
+use crate::session::{Live, Seat};
+use crate::trial::{Trial, within};
+use crate::warm_up::Warm;
+
+/// How long runs on a session that is replaced may take to end before it is left to go by itself.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Who looks whether the last of them has ended looks so often.
+const DRAIN_STEP: Duration = Duration::from_millis(1);
+/// How long the golden inputs may take.
+const PROBE_TIME: Duration = Duration::from_secs(5);
+/// For a run to end that was told to.
+const PROBE_GRACE: Duration = Duration::from_secs(2);
+/// A model that could not be loaded is tried again after this, doubled each time up to the last.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(60);
+
+/// Told of what happens to a model.
+pub(crate) type Told = dyn Fn(&ModelEvent) + Send + Sync;
+
+/// What a model's life is made of.
+pub(crate) struct Parts {
+    pub(crate) builder: Builder,
+    pub(crate) source: ModelSource,
+    pub(crate) options: ModelOptions,
+    pub(crate) info: Arc<ModelInfo>,
+    pub(crate) golden: Arc<Golden>,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) seat: Arc<Seat>,
+    pub(crate) keeper: Weak<Keeper>,
+}
+
+/// The sessions of one model.
+pub(crate) struct Life {
+    parts: Parts,
+    warm: OnceLock<Warm>,
+    told: OnceLock<Box<Told>>,
+    state: Mutex<State>,
+    /// Held by whoever makes, swaps or drops a session.
+    work: Mutex<()>,
+    /// Runs that would not end.
+    strays: AtomicUsize,
+    /// The bytes of sessions that are no longer on the seat and not gone yet.
+    outgoing: Mutex<Vec<Weak<Live>>>,
+}
+
+struct State {
+    recycler: Recycler,
+    by_hand: bool,
+    /// What a session takes.
+    cost: usize,
+    /// Loads that failed, one after the other, and when it is tried again.
+    failed: u32,
+    retry: Option<Instant>,
+    ailing: Option<String>,
+}
+
+impl Life {
+    /// Of a model whose first session is on the seat.
+    pub(crate) fn new(parts: Parts, cost: usize) -> Self {
+        let recycler = Recycler::new(parts.options.budget, chance());
+        parts.seat.set_requests_max(recycler.requests_max().unwrap_or(u64::MAX));
+        let state = State { recycler, by_hand: false, cost, failed: 0, retry: None, ailing: None };
+        let (warm, told) = (OnceLock::new(), OnceLock::new());
+        let (state, work, outgoing) = (Mutex::new(state), Mutex::default(), Mutex::default());
+        Self { parts, warm, told, state, work, strays: AtomicUsize::new(0), outgoing }
+    }
+
+    /// Further sessions are warmed up with this; the first holds.
+    pub(crate) fn adopt(&self, warm: Warm) {
+        drop(self.warm.set(warm));
+    }
+
+    /// Tells of each event from now on; the first who asks is told.
+    pub(crate) fn watch(&self, told: Box<Told>) {
+        drop(self.told.set(told));
+    }
+
+    /// Another session is made at the next opportunity.
+    pub(crate) fn recycle(&self) {
+        lock(&self.state).by_hand = true;
+        self.wake();
+    }
+
+    /// What is wrong with it, found by running it.
+    pub(crate) fn ailing(&self) -> Option<String> {
+        let state = lock(&self.state);
+        if let Some(ailing) = &state.ailing {
+            return Some(ailing.clone());
+        }
+        self.is_missed().then(|| "it has no session at the moment".to_owned())
+    }
+
+    /// Whether it must always have a session and has none.
+    pub(crate) fn is_missed(&self) -> bool {
+        self.is_kept() && self.parts.seat.get().is_none()
+    }
+
+    pub(crate) fn stage(&self) -> ModelStage {
+        match (self.parts.seat.get(), self.parts.queue.is_shut()) {
+            (Some(_), _) => ModelStage::Warm,
+            (None, true) => ModelStage::Loading,
+            (None, false) => ModelStage::Unloaded,
+        }
+    }
+
+    pub(crate) fn strays(&self) -> usize {
+        self.strays.load(Ordering::Relaxed)
+    }
+
+    /// Whether it must always have a session.
+    fn is_kept(&self) -> bool {
+        self.parts.options.contexts_min > 0
+    }
+
+    fn name(&self) -> &str {
+        &self.parts.info.name
+    }
+
+    fn wake(&self) {
+        if let Some(keeper) = self.parts.keeper.upgrade() {
+            keeper.wake();
+        }
+    }
+
+    fn tell(&self, event: &ModelEvent) {
+        if let Some(told) = self.told.get() {
+            told(event);
+        }
+    }
+
+    /// The bytes of all its sessions, those that go included.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let mut outgoing = lock(&self.outgoing);
+        outgoing.retain(|live| live.strong_count() > 0);
+        let going = outgoing.iter().filter_map(Weak::upgrade);
+        going.chain(self.parts.seat.get()).map(|live| live.session.memory_bytes()).sum()
+    }
+
+    /// When it was last called.
+    pub(crate) fn asked(&self) -> Instant {
+        self.parts.queue.asked()
+    }
+
+    /// Does what is due, if nobody else is at it.
+    pub(crate) fn tend(&self) {
+        let _work = match self.work.try_lock() {
+            Ok(work) => work,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let now = Instant::now();
+        let Some(live) = self.parts.seat.get() else {
+            let is_due = lock(&self.state).retry.is_none_or(|retry| retry <= now);
+            if self.is_kept() && is_due {
+                self.parts.queue.shut();
+                self.load_now();
+            }
+            return;
+        };
+        let order = {
+            let mut state = lock(&self.state);
+            let (wear, cost) = (live.wear(state.by_hand), state.cost);
+            let (recycler, order) = state.recycler.next(&wear, || self.has_room(cost), now);
+            state.recycler = recycler;
+            order
+        };
+        match order {
+            Order::Beside(reason) => self.replace_beside(live, reason),
+            Order::InPlace(reason) => self.replace_in_place(live, reason),
+            Order::Keep => {
+                let idle = self.parts.options.idle_max.filter(|_| !self.is_kept());
+                if idle.is_some_and(|idle| now.saturating_duration_since(self.asked()) >= idle) {
+                    drop(live);
+                    self.unload_now(UnloadReason::Idle);
+                }
+            }
+        }
+    }
+
+    /// A session is made for the calls that wait.
+    pub(crate) fn load(&self) {
+        let _work = lock(&self.work);
+        self.load_now();
+    }
+
+    /// Its session goes, unless somebody uses it or is at it; whether it went.
+    pub(crate) fn unload(&self, reason: UnloadReason) -> bool {
+        if self.is_kept() {
+            return false;
+        }
+        let Ok(_work) = self.work.try_lock() else { return false };
+        self.unload_now(reason)
+    }
+
+    fn unload_now(&self, reason: UnloadReason) -> bool {
+        if self.parts.seat.get().is_none() || !self.parts.queue.unload() {
+            return false;
+        }
+        if let Some(live) = self.parts.seat.swap(None) {
+            self.let_go(live);
+        }
+        tracing::info!(model = self.name(), reason = reason.as_str(), "unloaded until its next call");
+        self.tell(&ModelEvent::Unloaded { reason });
+        true
+    }
+
+    fn load_now(&self) {
+        if self.parts.seat.get().is_some() {
+            self.parts.queue.open();
+            return;
+        }
+        let cost = lock(&self.state).cost;
+        let made = match self.make_room(cost) {
+            true => self.make(),
+            false => Err(LoadError::NoMemory { bytes: cost }),
+        };
+        match made {
+            Ok(Again { live, load, warm_up }) => {
+                self.seat(live, None);
+                self.parts.queue.open();
+                tracing::info!(model = self.name(), ?load, ?warm_up, "loaded again");
+                self.tell(&ModelEvent::Loaded { load, warm_up });
+            }
+            Err(error) => self.refuse(&error),
+        }
+    }
+
+    /// Nobody waits for a session that cannot be made.
+    fn refuse(&self, error: &LoadError) {
+        let now = Instant::now();
+        let mut state = lock(&self.state);
+        let retry = now + RETRY.saturating_mul(1 << state.failed.min(16)).min(RETRY_MAX);
+        state.failed = state.failed.saturating_add(1);
+        state.retry = Some(retry);
+        drop(state);
+        tracing::error!(model = self.name(), %error, again_in = ?(retry - now), "it cannot be loaded again");
+        self.parts.queue.refuse(retry, &error.to_string());
+        self.tell(&ModelEvent::LoadFailed);
+    }
+
+    fn replace_beside(&self, old: Arc<Live>, reason: RecycleReason) {
+        let begun = Instant::now();
+        match self.make() {
+            Ok(Again { live, .. }) => {
+                self.seat(live, Some(reason));
+                let took = begun.elapsed();
+                self.recycled(old, reason, took, Duration::ZERO);
+            }
+            Err(error) => self.not_recycled(&error, reason),
+        }
+    }
+
+    /// The old session goes before the new one comes: calls wait meanwhile.
+    fn replace_in_place(&self, old: Arc<Live>, reason: RecycleReason) {
+        let begun = Instant::now();
+        self.parts.queue.shut();
+        // A run that does not end keeps its session, and nobody else.
+        self.parts.queue.rest(begun + DRAIN);
+        drop(self.parts.seat.swap(None));
+        let held_bytes = old.session.memory_bytes();
+        let not_returned = self.let_go_measured(old, held_bytes);
+        match self.make() {
+            Ok(Again { live, .. }) => {
+                self.seat(live, Some(reason));
+                self.parts.queue.open();
+                let took = begun.elapsed();
+                tracing::info!(
+                    model = self.name(),
+                    reason = reason.as_str(),
+                    ?took,
+                    "its session was replaced, while calls waited"
+                );
+                self.tell(&ModelEvent::Recycled { reason, took, held: took, not_returned_bytes: not_returned });
+            }
+            Err(error) => {
+                self.not_recycled(&error, reason);
+                self.refuse(&error);
+            }
+        }
+    }
+
+    fn recycled(&self, old: Arc<Live>, reason: RecycleReason, took: Duration, held: Duration) {
+        let held_bytes = old.session.memory_bytes();
+        let not_returned_bytes = self.let_go_measured(old, held_bytes);
+        tracing::info!(model = self.name(), reason = reason.as_str(), ?took, not_returned_bytes, "its session was replaced");
+        self.tell(&ModelEvent::Recycled { reason, took, held, not_returned_bytes });
+    }
+
+    fn not_recycled(&self, error: &LoadError, reason: RecycleReason) {
+        let mut state = lock(&self.state);
+        state.recycler = state.recycler.failed(Instant::now());
+        drop(state);
+        tracing::warn!(model = self.name(), reason = reason.as_str(), %error, "its session cannot be replaced yet");
+        self.tell(&ModelEvent::RecycleFailed { reason });
+    }
+
+    /// Puts a warm session on the seat.
+    fn seat(&self, live: Arc<Live>, replaces: Option<RecycleReason>) {
+        let mut state = lock(&self.state);
+        state.cost = state.cost.max(live.warm_bytes);
+        state.recycler = match replaces {
+            Some(_) => state.recycler.replaced(chance(), Instant::now()),
+            None => Recycler::new(self.parts.options.budget, chance()),
+        };
+        state.by_hand = false;
+        state.ailing = None;
+        (state.failed, state.retry) = (0, None);
+        self.parts.seat.set_requests_max(state.recycler.requests_max().unwrap_or(u64::MAX));
+        drop(state);
+        drop(self.parts.seat.swap(Some(live)));
+    }
+
+    fn make(&self) -> Result<Again, LoadError> {
+        let Parts { builder, source, options, info, golden, .. } = &self.parts;
+        let known = Known { info: Arc::clone(info), golden: Arc::clone(golden), warm: self.warm.get().cloned() };
+        let keeper = self.parts.keeper.upgrade();
+        let _reserved = keeper.as_ref().map(|keeper| keeper.reserve(lock(&self.state).cost));
+        builder.again(source, options, known)
+    }
+
+    fn has_room(&self, bytes: usize) -> bool {
+        self.parts.keeper.upgrade().is_none_or(|keeper| keeper.has_room(bytes))
+    }
+
+    fn make_room(&self, bytes: usize) -> bool {
+        self.parts.keeper.upgrade().is_none_or(|keeper| keeper.make_room(bytes, self))
+    }
+
+    /// Drops a session when its last run has ended: here, or where that is, if it takes too long.
+    fn let_go(&self, live: Arc<Live>) {
+        let until = Instant::now() + if self.strays() > 0 { Duration::ZERO } else { DRAIN };
+        while Arc::strong_count(&live) > 1 && Instant::now() < until {
+            thread::park_timeout(DRAIN_STEP);
+        }
+        lock(&self.outgoing).push(Arc::downgrade(&live));
+        drop(live);
+    }
+
+    /// The same; how much less the process has become smaller by than what the session held.
+    fn let_go_measured(&self, live: Arc<Live>, held_bytes: usize) -> usize {
+        let before = memory::resident_bytes();
+        self.let_go(live);
+        let returned = before.zip(memory::resident_bytes()).map(|(before, after)| before.saturating_sub(after));
+        returned.map_or(0, |returned| held_bytes.saturating_sub(returned))
+    }
+
+    /// Whether somebody should see whether it still works: nobody has called it for a while, or it did not work before.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let ails = lock(&self.state).ailing.is_some();
+        self.parts.seat.get().is_some_and(|live| ails || live.quiet() >= self.parts.options.health_interval)
+    }
+
+    /// Runs the golden inputs on its session, if it has one. That is not a use of it.
+    pub(crate) fn probe(&self) {
+        let Some(live) = self.parts.seat.get() else { return };
+        let (builder, golden, probed) = (self.parts.builder.clone(), Arc::clone(&self.parts.golden), Arc::clone(&live));
+        let checked = within(PROBE_TIME + PROBE_GRACE, move || {
+            let deadline = Deadline::after(Instant::now(), PROBE_TIME);
+            let trial = Trial { session: &*probed.session, watchdog: &builder.watchdog, deadline, alone: false, shrink: true };
+            golden.check(trial)
+        });
+        let ailing = match checked {
+            Ok(Some(Ok(()))) => None,
+            Ok(Some(Err(why))) => Some(why),
+            Ok(None) => Some("a run on inputs that it ran on before does not end".to_owned()),
+            // Not the model's matter.
+            Err(error) => return tracing::warn!(model = self.name(), %error, "its health cannot be told"),
+        };
+        match &ailing {
+            None => live.works(),
+            Some(why) => {
+                live.bad(None);
+                tracing::warn!(model = self.name(), why, "it does not work");
+            }
+        }
+        drop(live);
+        lock(&self.state).ailing = ailing;
+    }
+}
+
+impl Patron for Life {
+    fn load(&self) {
+        if let Some(keeper) = self.parts.keeper.upgrade() {
+            keeper.load(self);
+        }
+    }
+
+    fn look(&self) {
+        self.wake();
+    }
+
+    fn strayed(&self, strays: bool) {
+        let Some(keeper) = self.parts.keeper.upgrade() else { return };
+        if strays {
+            self.strays.fetch_add(1, Ordering::Relaxed);
+            keeper.strays.fetch_add(1, Ordering::Relaxed);
+            self.tell(&ModelEvent::Abandoned);
+            keeper.wake();
+        } else {
+            self.strays.fetch_sub(1, Ordering::Relaxed);
+            keeper.strays.fetch_sub(1, Ordering::Relaxed);
+            self.tell(&ModelEvent::Returned);
+        }
+    }
+}
+
+/// Some number, another one each time.
+fn chance() -> u64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| u64::from(since.subsec_nanos()) / 7)
+}

@@ -1,0 +1,162 @@
+//! What happens to models, as metrics: told as it happens, and where they stand, asked when somebody looks.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use sandmill_domain::{FunctionName, ModelEvent, ModelStage, ModelState, TenantId};
+
+use crate::metrics::{MetricsError, Page};
+
+/// From a millisecond, a small model from the page cache, to two minutes.
+const SECONDS: [f64; 14] = [1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 60.0, 120.0];
+
+const MODEL: [&str; 3] = ["tenant", "function", "model"];
+const MODEL_AND_REASON: [&str; 4] = ["tenant", "function", "model", "reason"];
+
+/// Those of all models.
+pub(crate) struct Families {
+    recycles: IntCounterVec,
+    recycle_failures: IntCounterVec,
+    recycle: HistogramVec,
+    held: HistogramVec,
+    not_returned: IntGaugeVec,
+    loads: IntCounterVec,
+    load: HistogramVec,
+    unloads: IntCounterVec,
+    abandoned: IntCounterVec,
+    abandoned_now: IntGaugeVec,
+    memory: IntGaugeVec,
+    warm: IntGaugeVec,
+    works: IntGaugeVec,
+    waiting: IntGaugeVec,
+    running: IntGaugeVec,
+}
+
+impl Families {
+    pub(crate) fn new(page: &Page<'_>) -> Result<Self, MetricsError> {
+        let seconds = |name, help| page.histograms_with(name, help, &MODEL, &SECONDS);
+        Ok(Self {
+            recycles: page.counters("model_recycles_total", "Sessions that another one has replaced.", &MODEL_AND_REASON)?,
+            recycle_failures: page.counters(
+                "model_recycle_failures_total",
+                "Sessions that should have been replaced, but no other one could be made.",
+                &MODEL_AND_REASON,
+            )?,
+            recycle: seconds(
+                "model_recycle_duration_seconds",
+                "From the decision to replace a session until another was in use.",
+            )?,
+            held: seconds(
+                "model_recycle_held_seconds",
+                "For how long calls had to wait, where both sessions did not fit at once.",
+            )?,
+            not_returned: page.int_gauges(
+                "model_recycle_not_returned_bytes",
+                "What the session that was replaced last held and the process kept; other work at that moment blurs it.",
+                &MODEL,
+            )?,
+            loads: page.counters(
+                "model_cold_starts_total",
+                "Loads that calls had to wait for, by how they went.",
+                &["tenant", "function", "model", "result"],
+            )?,
+            load: seconds("model_cold_start_duration_seconds", "Loading and warming up a model that calls wait for.")?,
+            unloads: page.counters("model_unloads_total", "Sessions that went until the next call.", &MODEL_AND_REASON)?,
+            abandoned: page.counters("model_runs_abandoned_total", "Runs that did not end when they were told to.", &MODEL)?,
+            abandoned_now: page.int_gauges("model_runs_abandoned", "Those of them that have not ended yet.", &MODEL)?,
+            memory: page.int_gauges("model_memory_bytes", "What the runtime holds for a model's sessions.", &MODEL)?,
+            warm: page.int_gauges("model_warm", "1 with a session in use, 0 without.", &MODEL)?,
+            works: page.int_gauges("model_works", "0 if it was found not to work, or is missing.", &MODEL)?,
+            waiting: page.int_gauges("model_calls_waiting", "Calls that wait for a context.", &MODEL)?,
+            running: page.int_gauges("model_contexts_busy", "Contexts with a run under way.", &MODEL)?,
+        })
+    }
+
+    /// Those of one model.
+    pub(crate) fn of(&self, tenant: &TenantId, function: &FunctionName, model: &str) -> ModelMetrics {
+        let labels = [tenant.as_str(), function.as_str(), model];
+        let owned = labels.map(str::to_owned);
+        ModelMetrics {
+            labels: owned,
+            recycles: self.recycles.clone(),
+            recycle_failures: self.recycle_failures.clone(),
+            unloads: self.unloads.clone(),
+            loads: self.loads.clone(),
+            recycle: self.recycle.with_label_values(&labels),
+            held: self.held.with_label_values(&labels),
+            not_returned: self.not_returned.with_label_values(&labels),
+            load: self.load.with_label_values(&labels),
+            abandoned: self.abandoned.with_label_values(&labels),
+            abandoned_now: self.abandoned_now.with_label_values(&labels),
+            memory: self.memory.with_label_values(&labels),
+            warm: self.warm.with_label_values(&labels),
+            works: self.works.with_label_values(&labels),
+            waiting: self.waiting.with_label_values(&labels),
+            running: self.running.with_label_values(&labels),
+        }
+    }
+}
+
+/// The metrics of one model.
+#[derive(Clone, Debug)]
+pub struct ModelMetrics {
+    labels: [String; 3],
+    recycles: IntCounterVec,
+    recycle_failures: IntCounterVec,
+    unloads: IntCounterVec,
+    loads: IntCounterVec,
+    recycle: Histogram,
+    held: Histogram,
+    not_returned: IntGauge,
+    load: Histogram,
+    abandoned: IntCounter,
+    abandoned_now: IntGauge,
+    memory: IntGauge,
+    warm: IntGauge,
+    works: IntGauge,
+    waiting: IntGauge,
+    running: IntGauge,
+}
+
+impl ModelMetrics {
+    /// Something has happened to it.
+    pub fn happened(&self, event: &ModelEvent) {
+        let by = |counters: &IntCounterVec, last: &str| {
+            let [tenant, function, model] = &self.labels;
+            counters.with_label_values(&[tenant.as_str(), function, model, last]).inc();
+        };
+        match event {
+            ModelEvent::Loaded { load, warm_up } => {
+                by(&self.loads, "good");
+                self.load.observe((*load + *warm_up).as_secs_f64());
+            }
+            ModelEvent::LoadFailed => by(&self.loads, "failed"),
+            ModelEvent::Unloaded { reason } => by(&self.unloads, reason.as_str()),
+            ModelEvent::Recycled { reason, took, held, not_returned_bytes } => {
+                by(&self.recycles, reason.as_str());
+                self.recycle.observe(took.as_secs_f64());
+                if *held > Duration::ZERO {
+                    self.held.observe(held.as_secs_f64());
+                }
+                self.not_returned.set(whole(*not_returned_bytes));
+            }
+            ModelEvent::RecycleFailed { reason } => by(&self.recycle_failures, reason.as_str()),
+            ModelEvent::Abandoned => self.abandoned.inc(),
+            ModelEvent::Returned => (),
+        }
+    }
+
+    /// It stands there now.
+    pub fn stands(&self, state: &ModelState) {
+        self.abandoned_now.set(whole(state.abandoned));
+        self.memory.set(whole(state.memory_bytes));
+        self.warm.set(i64::from(state.stage == ModelStage::Warm));
+        self.works.set(i64::from(state.ailing.is_none()));
+        self.waiting.set(whole(state.waiting));
+        self.running.set(whole(state.running));
+    }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
