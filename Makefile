@@ -60,6 +60,7 @@ fuzz: tools
 
 bench: setup plugins
 	$(CARGO) build --release --locked -p sandmill-bench-sandbox
+	$(CARGO) build --release --locked -p sandmill-engine --example sessions
 	bench/run
 
 plugins: build

@@ -14,6 +14,7 @@ mod hostile;
 #[path = "../guests/hostile.rs"]
 mod hostile_guests;
 mod loading;
+mod models;
 mod open_inference;
 mod records;
 mod startup;

@@ -1,0 +1,153 @@
+//! What sessions cost over their life, measured inside a process of its own: `leak REQUESTS` makes calls on sessions that leak and
+//! are replaced, `reload CYCLES` loads and drops three models again and again. Prints one line of JSON per figure; `bench/run` runs it.
+
+use std::env;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use sandmill_domain::ports::Model;
+use sandmill_domain::{Deadline, Dtype, Fault, ModelEvent, Tensor};
+use sandmill_engine::{Budget, Engine, EngineOptions, ModelOptions, ModelSource, OnnxModel, Runtime, Session, Stop};
+
+const CALLERS: usize = 8;
+/// What a run leaves behind.
+const LEAK: usize = 4096;
+/// Calls after which memory is first looked at.
+const SETTLED: usize = 10_000;
+
+/// A session that keeps some memory for every run, until it goes.
+struct Leaky(Box<dyn Session>, Mutex<Vec<Vec<u8>>>);
+
+impl Session for Leaky {
+    fn run(&self, inputs: &[Tensor], stop: Stop<'_>) -> Result<Vec<Tensor>, Fault> {
+        self.1.lock().expect("not poisoned").push(vec![1; LEAK]);
+        self.0.run(inputs, stop)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.0.memory_bytes()
+    }
+}
+
+type Done = Result<(), Box<dyn Error>>;
+
+fn main() -> Done {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["leak", requests] => leak(requests.parse()?),
+        ["reload", cycles] => reload(cycles.parse()?),
+        _ => Err("usage: sessions leak REQUESTS | reload CYCLES".into()),
+    }
+}
+
+fn say(name: &str, value: f64, unit: &str) {
+    println!(r#"{{"name": "{name}", "value": {value:.6}, "unit": "{unit}"}}"#);
+}
+
+fn start() -> Result<Engine, Box<dyn Error>> {
+    Ok(Engine::start(&Runtime::find(None)?, EngineOptions::default())?)
+}
+
+fn resident_mib() -> f64 {
+    let pages = fs::read_to_string("/proc/self/statm").ok().and_then(|text| text.split(' ').nth(1)?.parse::<f64>().ok());
+    pages.unwrap_or(f64::NAN) * 4096.0 / (1 << 20) as f64
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn source(example: &str) -> Result<ModelSource, Box<dyn Error>> {
+    Ok(ModelSource::of(example, fs::read(root().join("examples").join(example).join("model.onnx"))?))
+}
+
+fn leak(requests: usize) -> Done {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let budget = |requests_max| Budget { requests_max, pause: Duration::ZERO, ..Budget::default() };
+    // So many as can be measured without a replacement before memory is at an end.
+    let (sound, leaky) = (start()?, start()?.wrapping(|session| Box::new(Leaky(session, Mutex::default()))));
+    for round in ["first", "second"] {
+        for (name, engine, budget) in
+            [("never", &sound, budget(None)), ("sound", &sound, budget(Some(1000))), ("leaky", &leaky, budget(Some(1000)))]
+        {
+            let model = engine.load(source("digits")?, &ModelOptions { budget, ..ModelOptions::default() })?;
+            let model = Arc::new(model);
+            model.measure();
+            let recycled = Arc::new(Mutex::new((0_u32, Duration::ZERO, 0_usize)));
+            let told = Arc::clone(&recycled);
+            model.watch(move |event| {
+                if let ModelEvent::Recycled { took, not_returned_bytes, .. } = event {
+                    let mut seen = told.lock().expect("not poisoned");
+                    *seen = (seen.0 + 1, seen.1 + *took, seen.2.max(*not_returned_bytes));
+                }
+            });
+            runtime.block_on(call(&model, SETTLED));
+            let settled = resident_mib();
+            let begun = Instant::now();
+            let mut latencies = runtime.block_on(call(&model, requests));
+            let took = begun.elapsed();
+            latencies.sort_unstable();
+            let at = |share: f64| f64::from(latencies[(latencies.len() as f64 * share) as usize]);
+            let (count, spent, kept) = *recycled.lock().expect("not poisoned");
+            let name = format!("recycle.{name}.{round}");
+            say(&format!("{name}.rps"), latencies.len() as f64 / took.as_secs_f64(), "1/s");
+            say(&format!("{name}.p50_us"), at(0.5), "us");
+            say(&format!("{name}.p99_us"), at(0.99), "us");
+            say(&format!("{name}.settled_mib"), settled, "MiB");
+            say(&format!("{name}.grown_percent"), (resident_mib() / settled - 1.0) * 100.0, "%");
+            say(&format!("{name}.recycles"), f64::from(count), "");
+            if count > 0 {
+                say(&format!("{name}.recycle_ms"), spent.as_secs_f64() * 1e3 / f64::from(count), "ms");
+                say(&format!("{name}.not_returned_max_kib"), kept as f64 / 1024.0, "KiB");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// So many calls by eight callers; how long each took, in µs. One that fails ends everything.
+async fn call(model: &Arc<OnnxModel>, requests: usize) -> Vec<u32> {
+    let left = Arc::new(AtomicUsize::new(requests));
+    let data: bytes::Bytes = vec![0; 64 * 4].into();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (model, left, data) = (Arc::clone(model), Arc::clone(&left), data.clone());
+            tokio::spawn(async move {
+                let mut latencies = Vec::new();
+                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+                    let begun = Instant::now();
+                    let tensor = Tensor { name: "X".into(), dtype: Dtype::Fp32, shape: vec![1, 64], data: data.clone() };
+                    let deadline = Deadline::after(begun, Duration::from_secs(10));
+                    model.infer(vec![tensor], deadline).await.expect("no call fails");
+                    latencies.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
+                }
+                latencies
+            })
+        })
+        .collect();
+    let mut all = Vec::with_capacity(requests);
+    for caller in callers {
+        all.extend(caller.await.expect("no caller breaks"));
+    }
+    all
+}
+
+fn reload(cycles: usize) -> Done {
+    let engine = start()?;
+    let mut settled = f64::NAN;
+    for cycle in 1..=cycles {
+        for example in ["digits", "angle", "file-type"] {
+            drop(engine.load(source(example)?, &ModelOptions::default())?);
+        }
+        if cycle == 20.min(cycles) {
+            settled = resident_mib();
+        }
+    }
+    say("reload.settled_mib", settled, "MiB");
+    say("reload.grown_percent", (resident_mib() / settled - 1.0) * 100.0, "%");
+    Ok(())
+}

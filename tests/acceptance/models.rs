@@ -1,0 +1,156 @@
+//! Models over their life on a running server: what leaks is replaced, what is idle goes and comes back, what does not listen is left to
+//! itself, and nobody else notices.
+
+use std::path::PathBuf;
+use std::sync::Barrier;
+use std::thread;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Server, Workshop, exchange, root, wait_until};
+
+/// A function of one of the engine's models.
+fn function(workshop: &Workshop, model: &str, rest: &str) -> PathBuf {
+    let bytes = std::fs::read(root().join(format!("host/engine/tests/models/{model}.onnx"))).expect("the model is there");
+    workshop.write(&format!("{model}/model.onnx"), bytes);
+    let manifest = workshop.write(&format!("{model}/function.toml"), rest);
+    manifest.parent().expect("a folder").to_owned()
+}
+
+fn digits(workshop: &Workshop, rest: &str) -> PathBuf {
+    workshop.function("digits", &format!("[model]\npath = 'model.onnx'\n{rest}"), None)
+}
+
+/// So many rows by the Open Inference Protocol.
+fn ask(server: &Server, rows: usize) -> Answer {
+    let x = json!({"name": "X", "shape": [rows, 64], "datatype": "FP32", "data": vec![0.5; rows * 64]});
+    server.post("/v2/models/digits/infer", json!({"inputs": [x]}).to_string())
+}
+
+fn metric(server: &Server, name: &str, function: &str, last: &str) -> f64 {
+    let line = format!(r#"sandmill_model_{name}{{function="{function}",model="model"{last},tenant="default"}}"#);
+    server.metric(&line).unwrap_or(0.0)
+}
+
+fn control(server: &Server, method: &str, path: &str) -> Answer {
+    exchange(server.control, method, path, &[], b"")
+}
+
+fn model(server: &Server, function: &str) -> Value {
+    control(server, "GET", &format!("/functions/{function}/models")).json()["models"][0].clone()
+}
+
+#[test]
+fn memory_grows_until_the_session_is_replaced() {
+    let workshop = Workshop::new();
+    let config = "[engine.recycle]\ngrowth_bytes_max = '1MiB'\nhard_factor = 100\npause_ms = 0\n";
+    let server = Server::configured(config, &[digits(&workshop, "batch_max = 4096\nbatching = 'off'\n")]);
+    let warm = model(&server, "digits")["warm_memory_bytes"].as_u64().expect("a number");
+    assert_eq!(ask(&server, 1).status, 200);
+    let recycled = || metric(&server, "recycles_total", "digits", r#",reason="memory""#);
+    assert_eq!(recycled(), 0.0);
+    // The runtime keeps what its largest batch has needed.
+    wait_until("it is replaced", || {
+        assert_eq!(ask(&server, 4096).status, 200);
+        recycled() > 0.0
+    });
+    wait_until("the memory is back", || model(&server, "digits")["memory_bytes"].as_u64() < Some(warm + (1 << 20)));
+}
+
+#[test]
+fn a_burst_onto_a_model_that_is_not_there_is_one_load_and_everybody_is_answered() {
+    let workshop = Workshop::new();
+    let server = Server::configured("[engine]\nidle_ms = 1\n", &[digits(&workshop, "min = 0\n")]);
+    assert_eq!(model(&server, "digits")["profile"]["batch_rows_max"].as_u64().map(|rows| rows > 0), Some(true));
+    wait_until("it goes", || model(&server, "digits")["stage"] == "unloaded");
+    // It would be there for its next call, and nobody who only looks makes it come.
+    assert_eq!(server.get("/v2/health/ready").status, 200);
+    assert_eq!(server.get("/v2/models/digits/ready").status, 200);
+    assert_eq!(model(&server, "digits")["stage"], "unloaded");
+    let together = Barrier::new(16);
+    thread::scope(|scope| {
+        let callers: Vec<_> = (0..16)
+            .map(|_| {
+                scope.spawn(|| {
+                    together.wait();
+                    ask(&server, 1)
+                })
+            })
+            .collect();
+        for caller in callers {
+            let answer = caller.join().expect("asks");
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+    });
+    let (loads, unloads) = (
+        metric(&server, "cold_starts_total", "digits", r#",result="good""#),
+        metric(&server, "unloads_total", "digits", r#",reason="idle""#),
+    );
+    assert!(loads >= 1.0 && loads <= unloads, "{loads} loads, {unloads} unloads");
+}
+
+#[test]
+fn a_model_whose_file_has_changed_is_not_loaded() {
+    let workshop = Workshop::new();
+    let folder = digits(&workshop, "min = 0\n");
+    let server = Server::configured("[engine]\nidle_ms = 1\n", &[folder.clone()]);
+    wait_until("it goes", || model(&server, "digits")["stage"] == "unloaded");
+    let path = folder.join("model.onnx");
+    let good = std::fs::read(&path).expect("reads");
+    std::fs::write(&path, std::fs::read(root().join("host/engine/tests/models/scalar.onnx")).expect("reads")).expect("writes");
+    let answer = ask(&server, 1);
+    assert_eq!((answer.status, answer.error().as_str()), (503, "the model could not be loaded again"));
+    assert!(answer.header("retry-after").is_some());
+    wait_until("it is logged", || server.log().contains("has changed since it was deployed"));
+    std::fs::write(&path, good).expect("writes");
+    wait_until("it is loaded again", || ask(&server, 1).status == 200);
+}
+
+#[test]
+fn a_run_that_does_not_listen_opens_its_breaker_and_harms_nobody() {
+    let workshop = Workshop::new();
+    let giant = function(&workshop, "giant", "model.path = 'model.onnx'\n[limits]\ntimeout_ms = 100\n");
+    let server = Server::configured("[engine]\nabandoned_max = 0\n", &[giant, digits(&workshop, "")]);
+    let size = |n: i64| {
+        let n = json!({"name": "n", "shape": [1], "datatype": "INT64", "data": [n]});
+        server.post("/fn/giant", json!({"inputs": [n]}).to_string())
+    };
+    assert_eq!(size(3).json()["outputs"][0]["data"], json!([27.0]));
+    assert_eq!(size(5000).status, 504);
+    wait_until("it is left to itself", || metric(&server, "runs_abandoned_total", "giant", "") == 1.0);
+    assert_eq!(size(3).json()["code"], "model_unhealthy");
+    assert_eq!(ask(&server, 1).status, 200);
+    let ready = control(&server, "GET", "/ready");
+    assert_eq!((ready.status, ready.json()["ready"].clone()), (503, json!(false)));
+    assert!(ready.json()["reason"].as_str().expect("a reason").contains("engine.abandoned_max"), "{}", ready.text());
+    // Who asks from outside is not told why.
+    assert_eq!(server.get("/v2/health/ready").json(), json!({"ready": false}));
+    assert_eq!(server.get("/v2/health/live").status, 200);
+    wait_until("it has ended after all", || control(&server, "GET", "/ready").status == 200);
+    assert_eq!(metric(&server, "runs_abandoned", "giant", ""), 0.0);
+}
+
+#[test]
+fn an_operator_has_a_session_replaced() {
+    let workshop = Workshop::new();
+    let server = Server::start(&[digits(&workshop, "")]);
+    assert_eq!(ask(&server, 1).status, 200);
+    let answer = control(&server, "POST", "/functions/digits/models/model/recycle");
+    assert_eq!((answer.status, answer.text().as_str()), (202, r#"{"recycling":"model"}"#));
+    wait_until("it is", || metric(&server, "recycles_total", "digits", r#",reason="by_hand""#) == 1.0);
+    assert_eq!(model(&server, "digits")["served"], 0);
+    for (method, path, status) in [
+        ("GET", "/functions/digits/models/model/recycle", 405),
+        ("POST", "/functions/digits/models", 405),
+        ("POST", "/functions/digits/models/other/recycle", 404),
+        ("POST", "/functions/nobody/models/model/recycle", 404),
+        ("GET", "/functions/nobody/models", 404),
+        ("GET", "/functions/..%2f/models", 404),
+        ("GET", "/functions/digits", 404),
+        ("GET", "/functions/digits/models/model/recycle/now", 404),
+    ] {
+        assert_eq!(control(&server, method, path).status, status, "{method} {path}");
+    }
+    // Not for those who only call functions.
+    assert_eq!(server.post("/functions/digits/models/model/recycle", "").status, 404);
+}
