@@ -13,7 +13,7 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("telemetry", &["domain"]),
     ("worker", &[]),
     ("sandbox", &["domain", "worker"]),
-    ("engine", &["domain"]),
+    ("engine", &["domain", "worker"]),
     ("catalog", &["domain"]),
     ("pipeline", &["domain", "protocol"]),
     ("edge", &["domain", "protocol", "telemetry"]),

@@ -93,7 +93,7 @@ fn a_burst_onto_a_model_that_is_not_there_is_one_load_and_everybody_is_answered(
 fn a_model_whose_file_has_changed_is_not_loaded() {
     let workshop = Workshop::new();
     let folder = digits(&workshop, "min = 0\n");
-    let server = Server::configured("[engine]\nidle_ms = 1\n", &[folder.clone()]);
+    let server = Server::configured("[engine]\nidle_ms = 1\n", std::slice::from_ref(&folder));
     wait_until("it goes", || model(&server, "digits")["stage"] == "unloaded");
     let path = folder.join("model.onnx");
     let good = std::fs::read(&path).expect("reads");
@@ -109,14 +109,14 @@ fn a_model_whose_file_has_changed_is_not_loaded() {
 #[test]
 fn a_run_that_does_not_listen_opens_its_breaker_and_harms_nobody() {
     let workshop = Workshop::new();
-    let giant = function(&workshop, "giant", "model.path = 'model.onnx'\n[limits]\ntimeout_ms = 100\n");
+    let giant = function(&workshop, "giant", "model.path = 'model.onnx'\n[limits]\ntimeout_ms = 1000\n");
     let server = Server::configured("[engine]\nabandoned_max = 0\n", &[giant, digits(&workshop, "")]);
     let size = |n: i64| {
         let n = json!({"name": "n", "shape": [1], "datatype": "INT64", "data": [n]});
         server.post("/fn/giant", json!({"inputs": [n]}).to_string())
     };
     assert_eq!(size(3).json()["outputs"][0]["data"], json!([27.0]));
-    assert_eq!(size(5000).status, 504);
+    assert_eq!(size(7000).status, 504);
     wait_until("it is left to itself", || metric(&server, "runs_abandoned_total", "giant", "") == 1.0);
     assert_eq!(size(3).json()["code"], "model_unhealthy");
     assert_eq!(ask(&server, 1).status, 200);

@@ -28,6 +28,9 @@ pub(crate) enum Command {
     /// What a server starts for itself, to compile components apart from all else.
     #[command(hide = true)]
     Quarantine,
+    /// The same, to try models.
+    #[command(hide = true)]
+    QuarantineModel,
 }
 
 #[derive(Debug, Args)]

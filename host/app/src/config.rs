@@ -10,13 +10,13 @@ use anyhow::{Context, Result, bail};
 use sandmill_catalog::{ByteSize, Count, FileLimits, ReadError, read_document};
 use sandmill_domain::TenantLimits;
 use sandmill_edge::{EdgeLimits, EdgeOptions};
-use sandmill_engine::{Budget, EngineOptions, ModelOptions};
+use sandmill_engine::{Budget, EngineOptions, ModelOptions, QuarantineOptions};
 use sandmill_sandbox::SandboxOptions;
 use sandmill_telemetry::LogFormat;
 use serde::Deserialize;
 
 use crate::cli::ServeOptions;
-use crate::config_sandbox::{Sandbox, Tenants};
+use crate::config_sandbox::{Sandbox, Tenants, default_cache};
 
 const HOUR_MS: usize = 3_600_000;
 const DAY_MS: usize = 24 * HOUR_MS;
@@ -113,6 +113,18 @@ pub(crate) struct Engine {
     idle_ms: Option<Count<0, DAY_MS>>,
     health_ms: Option<Millis>,
     recycle: Recycle,
+    notes: Option<PathBuf>,
+    quarantine: Quarantine,
+}
+
+/// What a process that tries a model may take.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Quarantine {
+    memory_bytes_max: Option<ByteSize<{ 256 << 20 }, { 1024 * GIB }>>,
+    cpu_ms: Option<Millis>,
+    timeout_ms: Option<Millis>,
+    processes_max: Option<Count<1, 64>>,
 }
 
 /// What one session of a model may go through; 0 stands for no bound.
@@ -221,6 +233,9 @@ impl Config {
         set(&mut options.buffer_bytes_max, self.engine.buffer_bytes_max.map(ByteSize::get));
         set(&mut options.buffer_idle_bytes_max, self.engine.buffer_idle_bytes_max.map(ByteSize::get));
         options.memory_bytes_max = self.engine.memory_bytes_max.map(ByteSize::get);
+        options.quarantine = Some(self.engine.quarantine.options());
+        let notes = self.engine.notes.clone().or_else(|| default_cache("models"));
+        options.notes = notes.filter(|folder| !folder.as_os_str().is_empty());
         set(&mut options.abandoned_max, self.engine.abandoned_max.map(Count::get));
         options
     }
@@ -251,6 +266,17 @@ impl Recycle {
         set(&mut budget.hard_factor, self.hard_factor.map(small));
         set(&mut budget.pause, self.pause_ms.map(Count::as_millis));
         budget
+    }
+}
+
+impl Quarantine {
+    fn options(&self) -> QuarantineOptions {
+        let mut options = QuarantineOptions::default();
+        set(&mut options.limits.memory_bytes_max, self.memory_bytes_max.map(|size| size.get() as u64));
+        set(&mut options.limits.cpu_time, self.cpu_ms.map(Count::as_millis));
+        set(&mut options.limits.wall_time, self.timeout_ms.map(Count::as_millis));
+        set(&mut options.children_max, self.processes_max.map(Count::get));
+        options
     }
 }
 
@@ -319,7 +345,7 @@ mod tests {
         // Defaults that depend on the machine are shown as comments.
         assert_eq!(
             left_out,
-            ["threads", "library", "memory_bytes_max", "cache", "cache_key", "threads"],
+            ["threads", "library", "memory_bytes_max", "notes", "processes_max", "cache", "cache_key", "threads"],
             "keys that the page does not show"
         );
     }

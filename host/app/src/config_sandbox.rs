@@ -112,7 +112,8 @@ impl Sandbox {
     }
 
     fn cache(&self) -> Option<CacheOptions> {
-        let folder = self.cache.clone().or_else(default_cache).filter(|folder| !folder.as_os_str().is_empty())?;
+        let folder =
+            self.cache.clone().or_else(|| default_cache("components")).filter(|folder| !folder.as_os_str().is_empty())?;
         let beside = || folder.with_file_name("components.key");
         let key = self.cache_key.clone().or_else(default_key).unwrap_or_else(beside);
         let bytes_max = self.cache_bytes_max.map_or(1 << 30, |size| size.get() as u64);
@@ -174,8 +175,8 @@ impl Tenants {
 }
 
 /// The user's cache folder, as the XDG Base Directory Specification says; none without a home.
-fn default_cache() -> Option<PathBuf> {
-    Some(base("XDG_CACHE_HOME", ".cache")?.join("sandmill/components"))
+pub(crate) fn default_cache(of: &str) -> Option<PathBuf> {
+    Some(base("XDG_CACHE_HOME", ".cache")?.join("sandmill").join(of))
 }
 
 /// The key lies with what the user's programs keep for themselves, and not with what may be thrown away.

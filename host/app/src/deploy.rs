@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use sandmill_catalog::{FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
+use bytes::Bytes;
+use sandmill_catalog::{Digest, FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
 use sandmill_domain::ports::{Model, Plugin};
 use sandmill_domain::{FunctionLimits, ModelProfile, ReleaseNumber, TenantId};
 use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel};
@@ -69,7 +70,9 @@ impl Deployer {
 
     fn make(&self, spec: &FunctionSpec) -> Result<Deployed> {
         self.check_limits(&spec.limits)?;
-        let models = spec.models.iter().map(|model| self.load_model(model)).collect::<Result<Vec<_>>>()?;
+        let files: Vec<Arc<ModelFile>> = spec.models.iter().map(|model| ModelFile::of(&model.file)).collect();
+        let models =
+            spec.models.iter().zip(&files).map(|(model, file)| self.load_model(model, file)).collect::<Result<Vec<_>>>()?;
         let loaded: Vec<Arc<OnnxModel>> = models.into_iter().map(Arc::new).collect();
         let models: Vec<Arc<dyn Model>> = loaded.iter().map(|model| Arc::clone(model) as Arc<dyn Model>).collect();
         let Loaded { plugins, loads } = self.load_plugins(spec, &models)?;
@@ -91,6 +94,7 @@ impl Deployer {
         let sample = spec.sample.as_ref().map(|sample| self.rehearse(&release, sample)).transpose()?;
         // Of the shapes that the sample has brought.
         let measured = loaded.iter().map(|model| measured(model)).collect();
+        files.iter().for_each(|file| file.forget());
         Ok(Deployed { release, models: loaded, measured, loads, sample })
     }
 
@@ -114,8 +118,9 @@ impl Deployer {
         Ok(())
     }
 
-    fn load_model(&self, model: &ModelSpec) -> Result<OnnxModel> {
-        let source = source(model);
+    fn load_model(&self, model: &ModelSpec, file: &Arc<ModelFile>) -> Result<OnnxModel> {
+        let file = Arc::clone(file);
+        let source = ModelSource { name: model.name.clone(), read: Arc::new(move || file.read()) };
         let defaults = self.model_options.clone();
         let options = ModelOptions {
             threads: model.threads.unwrap_or(defaults.threads),
@@ -194,15 +199,27 @@ impl Deployer {
     }
 }
 
-/// The file as it was read, and later, for every further session, as it is then: if it is still the same.
-fn source(model: &ModelSpec) -> ModelSource {
-    let (path, sha256) = (model.file.path.clone(), model.file.sha256);
-    let first = Mutex::new(Some(model.file.bytes.clone()));
-    let read = move || {
-        let first = first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        first.map_or_else(|| FileContent::read_again(&path, sha256), Ok)
-    };
-    ModelSource { name: model.name.clone(), read: Arc::new(read) }
+/// A model's file: in memory until its function is made; then, for every further session, as it lies on disk, if it is still the same.
+struct ModelFile {
+    path: PathBuf,
+    sha256: Digest,
+    first: Mutex<Option<Bytes>>,
+}
+
+impl ModelFile {
+    fn of(file: &FileContent) -> Arc<Self> {
+        let first = Mutex::new(Some(file.bytes.clone()));
+        Arc::new(Self { path: file.path.clone(), sha256: file.sha256, first })
+    }
+
+    fn read(&self) -> Result<Bytes, String> {
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        first.map_or_else(|| FileContent::read_again(&self.path, self.sha256), Ok)
+    }
+
+    fn forget(&self) {
+        *self.first.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 fn measured(model: &OnnxModel) -> Measured {

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Invoke(options) => invoke::run(&options),
         Command::Version => report::version(),
         Command::Quarantine => return sandmill_sandbox::serve_quarantine(),
+        Command::QuarantineModel => return sandmill_engine::serve_quarantine(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -98,7 +98,7 @@ pub(crate) fn read_functions(folders: &[PathBuf], config: &Config) -> Result<Vec
 /// Starts the engine and the sandbox.
 pub(crate) fn start_deployer(config: &Config, runtime: Handle) -> Result<Deployer> {
     let library = sandmill_engine::Runtime::find(config.engine.library.as_deref())?;
-    let engine = Engine::start(&library, config.engine_options())?;
+    let engine = Engine::start(&library, &config.engine_options())?;
     let sandbox = start_sandbox(config)?;
     let body_bytes_max = config.edge_options().limits.buffered_bytes_max;
     let account = Account::new(config.tenant_limits());

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// Why a session was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecycleReason {
@@ -151,7 +153,7 @@ pub struct ModelState {
 }
 
 /// What was measured of a model, and what follows from it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelProfile {
     /// Batches of growing size.
     pub sizes: Vec<BatchSize>,
@@ -162,7 +164,7 @@ pub struct ModelProfile {
 }
 
 /// One size of batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchSize {
     /// Its rows.
     pub rows: usize,

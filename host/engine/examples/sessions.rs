@@ -44,12 +44,13 @@ fn main() -> Done {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "it is what it is for")]
 fn say(name: &str, value: f64, unit: &str) {
     println!(r#"{{"name": "{name}", "value": {value:.6}, "unit": "{unit}"}}"#);
 }
 
 fn start() -> Result<Engine, Box<dyn Error>> {
-    Ok(Engine::start(&Runtime::find(None)?, EngineOptions::default())?)
+    Ok(Engine::start(&Runtime::find(None)?, &EngineOptions::default())?)
 }
 
 fn resident_mib() -> f64 {
@@ -91,12 +92,12 @@ fn leak(requests: usize) -> Done {
             let mut latencies = runtime.block_on(call(&model, requests));
             let took = begun.elapsed();
             latencies.sort_unstable();
-            let at = |share: f64| f64::from(latencies[(latencies.len() as f64 * share) as usize]);
+            let at = |percent: usize| f64::from(latencies[(latencies.len() - 1) * percent / 100]);
             let (count, spent, kept) = *recycled.lock().expect("not poisoned");
             let name = format!("recycle.{name}.{round}");
             say(&format!("{name}.rps"), latencies.len() as f64 / took.as_secs_f64(), "1/s");
-            say(&format!("{name}.p50_us"), at(0.5), "us");
-            say(&format!("{name}.p99_us"), at(0.99), "us");
+            say(&format!("{name}.p50_us"), at(50), "us");
+            say(&format!("{name}.p99_us"), at(99), "us");
             say(&format!("{name}.settled_mib"), settled, "MiB");
             say(&format!("{name}.grown_percent"), (resident_mib() / settled - 1.0) * 100.0, "%");
             say(&format!("{name}.recycles"), f64::from(count), "");

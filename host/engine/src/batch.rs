@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use sandmill_domain::BatchReason;
+use serde::{Deserialize, Serialize};
 
 /// How far the next batch looks down the queue for calls that fit its first.
 const LOOK_MAX: usize = 64;
 
 /// When calls may share a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Policy {
     /// The rows of one batch; 1 for no batches at all.
     pub(crate) rows_max: usize,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use sandmill_domain::ports::Inference;
 use sandmill_domain::{Batch, BatchReason, Blame, Code, Deadline, Fault, Lender, Tensor};
+use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use crate::batch::{Policy, Slot};
@@ -35,7 +36,7 @@ const GOLDEN_TIME: Duration = Duration::from_secs(5);
 const GOLDEN_PAUSE: Duration = Duration::from_secs(1);
 
 /// What is remembered of an input of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Called {
     pub(crate) name: String,
     pub(crate) shape: Vec<i64>,
@@ -58,7 +59,7 @@ impl Called {
 }
 
 /// How calls are run once the model is known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) policy: Policy,
     /// None if the model's tensors have no rows.
@@ -68,7 +69,7 @@ pub(crate) struct Plan {
 }
 
 /// Runs that are short enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Inline {
     /// Of inputs of at most so many bytes,
     pub(crate) bytes_max: usize,

@@ -17,8 +17,10 @@ mod load;
 mod log;
 mod memory;
 mod noise;
+mod notebook;
 mod pool;
 mod profile;
+mod quarantine;
 mod queue;
 mod raw;
 mod recycler;
@@ -26,6 +28,7 @@ mod rows;
 mod session;
 mod signature;
 mod trial;
+mod trial_ground;
 mod warm_up;
 mod watchdog;
 
@@ -41,7 +44,7 @@ use sandmill_domain::{Deadline, Fault, Lender, ModelEvent, ModelInfo, ModelProfi
 use thiserror::Error;
 
 use crate::builder::{Builder, First, Wrap};
-use crate::context::{Contexts, Patron};
+use crate::context::{Called, Contexts, Patron};
 use crate::keeper::Threads;
 use crate::life::Life;
 use crate::pool::Pool;
@@ -49,12 +52,14 @@ use crate::profile::{Measure, Measured};
 use crate::queue::Queue;
 use crate::session::Seat;
 use crate::trial::within;
+use crate::trial_ground::TrialGround;
 use crate::watchdog::Watchdog;
 
 pub use crate::inspect::Refusal;
 use crate::inspect::Seen;
 pub use crate::library::{LibraryError, Runtime};
 pub use crate::load::{LoadError, LoadTimes, ModelOptions, ModelSource, Read};
+pub use crate::quarantine::{QuarantineOptions, serve_quarantine};
 pub use crate::recycler::Budget;
 pub use crate::session::{Session, Stop};
 
@@ -62,7 +67,7 @@ pub use crate::session::{Session, Stop};
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The bounds of what all models share.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// The bytes of buffers lent at once, rounded up to powers of two each.
     pub buffer_bytes_max: usize,
@@ -70,13 +75,24 @@ pub struct EngineOptions {
     pub buffer_idle_bytes_max: usize,
     /// The bytes of all models' sessions together; none for what the machine, or the control group, has left.
     pub memory_bytes_max: Option<usize>,
+    /// Where models are tried first; none for nowhere, which is for tests and for models that one has made oneself.
+    pub quarantine: Option<QuarantineOptions>,
+    /// Where it is kept what was found out about models, so that it is found out once; none for nowhere.
+    pub notes: Option<PathBuf>,
     /// Runs that would not end and are left to themselves: with more of them the host is not ready.
     pub abandoned_max: usize,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { buffer_bytes_max: 512 << 20, buffer_idle_bytes_max: 64 << 20, memory_bytes_max: None, abandoned_max: 2 }
+        Self {
+            buffer_bytes_max: 512 << 20,
+            buffer_idle_bytes_max: 64 << 20,
+            memory_bytes_max: None,
+            quarantine: None,
+            notes: None,
+            abandoned_max: 2,
+        }
     }
 }
 
@@ -107,6 +123,7 @@ pub enum EngineError {
 pub struct Engine {
     version: String,
     builder: Builder,
+    trial_ground: Arc<TrialGround>,
     abandoned_max: usize,
     threads: Threads,
 }
@@ -116,11 +133,13 @@ impl Engine {
     ///
     /// # Errors
     /// If the file is not an ONNX Runtime of version 1.31 or later, or another one is loaded.
-    pub fn start(library: &Path, options: EngineOptions) -> Result<Self, EngineError> {
+    pub fn start(library: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
         let environment: Environment = library::environment(library)?;
         let pool = Arc::new(Pool::new(options.buffer_bytes_max, options.buffer_idle_bytes_max));
+        let version = raw::version(&environment).unwrap_or_else(|| "unknown".to_owned());
         Ok(Self {
-            version: raw::version(&environment).unwrap_or_else(|| "unknown".to_owned()),
+            trial_ground: Arc::new(TrialGround::open(library, &version, options)),
+            version,
             builder: Builder { environment, watchdog: Arc::new(Watchdog::start()?), pool, wrap: None },
             abandoned_max: options.abandoned_max,
             threads: Threads::start(options.memory_bytes_max)?,
@@ -154,6 +173,7 @@ impl Engine {
     /// If an option is out of bounds, the runtime refuses the model, its signature has no counterpart in the protocol, a bound is
     /// given for an axis that it does not have, it fails on zeros, its time is over, or there is no memory for it.
     pub fn load(&self, source: ModelSource, options: &ModelOptions) -> Result<OnnxModel, LoadError> {
+        self.trial_ground.try_first(&source, options)?;
         let First { live, info, seen, golden, times } = self.builder.first(&source, options)?;
         let (info, golden, cost) = (Arc::new(info), Arc::new(golden), live.warm_bytes);
         // What it takes is known only now.
@@ -189,13 +209,15 @@ impl Engine {
         })?;
         self.threads.keeper.keep(&life);
         let (builder, options, profile) = (self.builder.clone(), options.clone(), OnceLock::new());
-        Ok(OnnxModel { info, times, options, seen, profile, builder, queue, seat, life, contexts })
+        let trial_ground = Arc::clone(&self.trial_ground);
+        Ok(OnnxModel { trial_ground, info, times, options, seen, profile, builder, queue, seat, life, contexts })
     }
 }
 
 /// A model that was loaded and warmed, and is again whenever its session is replaced. Dropping it joins its threads: at once, unless a
 /// run that nobody waits for any more is inside a long kernel; it waits 5 seconds for that one at most.
 pub struct OnnxModel {
+    trial_ground: Arc<TrialGround>,
     info: Arc<ModelInfo>,
     times: LoadTimes,
     options: ModelOptions,
@@ -219,7 +241,9 @@ impl OnnxModel {
     /// `profile_time` at most; the first call's result holds.
     pub fn measure(&self) -> &ModelProfile {
         self.profile.get_or_init(|| {
-            let Measured { plan, profile, warm } = self.take_measure().unwrap_or_else(Measured::nothing);
+            let called = self.contexts.take_called();
+            let measured = self.trial_ground.measure(&self.life, &self.options, &called);
+            let Measured { plan, profile, warm } = measured.unwrap_or_else(|| self.measure_like(called));
             self.contexts.adopt(plan);
             if let Some(warm) = warm {
                 self.life.adopt(warm);
@@ -228,11 +252,15 @@ impl OnnxModel {
         })
     }
 
+    /// Here and now.
+    pub(crate) fn measure_like(&self, called: Vec<Called>) -> Measured {
+        self.take_measure(called).unwrap_or_else(Measured::nothing)
+    }
+
     /// None if it does not end.
-    fn take_measure(&self) -> Option<Measured> {
+    fn take_measure(&self, called: Vec<Called>) -> Option<Measured> {
         let live = self.seat.get()?;
         let (builder, info, options, seen) = (self.builder.clone(), Arc::clone(&self.info), self.options.clone(), self.seen);
-        let called = self.contexts.take_called();
         let measured = within(self.options.profile_time + GRACE, move || {
             let (signature, lender) = (&info.signature, &*builder.pool);
             let trial = builder.trial(&*live.session, &options);

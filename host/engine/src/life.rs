@@ -84,6 +84,11 @@ impl Life {
         Self { parts, warm, told, state, work, strays: AtomicUsize::new(0), outgoing }
     }
 
+    /// What it is loaded from.
+    pub(crate) fn source(&self) -> &ModelSource {
+        &self.parts.source
+    }
+
     /// Further sessions are warmed up with this; the first holds.
     pub(crate) fn adopt(&self, warm: Warm) {
         drop(self.warm.set(warm));
@@ -236,9 +241,9 @@ impl Life {
         match made {
             Ok(Again { live, load, warm_up }) => {
                 self.seat(live, None);
-                self.parts.queue.open();
                 tracing::info!(model = self.name(), ?load, ?warm_up, "loaded again");
                 self.tell(&ModelEvent::Loaded { load, warm_up });
+                self.parts.queue.open();
             }
             Err(error) => self.refuse(&error),
         }
@@ -281,7 +286,6 @@ impl Life {
         match self.make() {
             Ok(Again { live, .. }) => {
                 self.seat(live, Some(reason));
-                self.parts.queue.open();
                 let took = begun.elapsed();
                 tracing::info!(
                     model = self.name(),
@@ -290,6 +294,7 @@ impl Life {
                     "its session was replaced, while calls waited"
                 );
                 self.tell(&ModelEvent::Recycled { reason, took, held: took, not_returned_bytes: not_returned });
+                self.parts.queue.open();
             }
             Err(error) => {
                 self.not_recycled(&error, reason);

@@ -12,6 +12,8 @@ use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::{AutoDevicePolicy, LoadCanceler, SessionBuilder};
 use sandmill_domain::{Batching, Fault, ModelInfo};
+use sandmill_worker::Death;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::inspect::{Refusal, Seen, inspect};
@@ -49,7 +51,7 @@ impl ModelSource {
 }
 
 /// How a model is run, with all its bounds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ModelOptions {
     /// Runs at once, on threads of the model's own or on those that have the requests; 2 by default, or 1 on a single core.
     pub threads: usize,
@@ -150,6 +152,12 @@ pub enum LoadError {
         /// What it takes.
         bytes: usize,
     },
+    /// It was too much for the process that tried it first.
+    #[error("trying the model was ended: {0} (engine.quarantine)")]
+    Died(#[source] Death),
+    /// The process that tried it first refused it, in these words.
+    #[error("{0}")]
+    Quarantined(String),
     /// It is not given to the runtime.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -2,9 +2,10 @@
 
 use half::{bf16, f16};
 use sandmill_domain::{Axis, Blame, Code, Dtype, Fault, Lender, Mismatch, Signature, Tensor, TensorSpec};
+use serde::{Deserialize, Serialize};
 
 /// Which noise a model is fed, by its inputs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Noise {
     /// Where the first axis varies, it does not count.
     pub(crate) shapes: Vec<Vec<i64>>,

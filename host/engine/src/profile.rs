@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use sandmill_domain::{Axis, BatchSize, Batching, Code, Dtype, Fault, Lender, ModelProfile, Signature, Tensor, TensorSpec};
+use serde::{Deserialize, Serialize};
 
 use crate::batch::Policy;
 use crate::compare::{Difference, are_finite, differ};
@@ -33,6 +34,7 @@ const COMPARED_ROWS: usize = 4;
 const WHOLE_MAX: [u64; 3] = [1000, 100, 1];
 
 /// What came of measuring.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Measured {
     pub(crate) plan: Plan,
     pub(crate) profile: ModelProfile,

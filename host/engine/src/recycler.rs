@@ -5,6 +5,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 use sandmill_domain::RecycleReason as Reason;
+use serde::{Deserialize, Serialize};
 
 /// How long spare memory may be lacking before the old session goes first.
 const SHORT_MAX: Duration = Duration::from_secs(60);
@@ -13,7 +14,7 @@ const BACK_OFF: Duration = Duration::from_secs(1);
 const BACK_OFF_MAX: Duration = Duration::from_secs(300);
 
 /// What a session may go through before it is replaced; `None` and zero stand for no bound.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
     /// Calls that it answers.
     pub requests_max: Option<u64>,

@@ -2,9 +2,10 @@
 //! queues and of the runtime.
 
 use sandmill_domain::{Axis, Code, Fault, Lender, Signature, Tensor, TensorSpec};
+use serde::{Deserialize, Serialize};
 
 /// The inputs of a model that runs many rows at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Rows {
     /// In the order of the signature.
     inputs: Vec<String>,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sandmill_domain::{Axis, BatchSize, Code, Fault, Lender, Signature, Tensor, TensorSpec};
+use serde::{Deserialize, Serialize};
 
 use crate::golden::Golden;
 use crate::noise::{Noise, short, unfit};
@@ -23,7 +24,7 @@ const PACE_LEAST: Duration = Duration::from_micros(500);
 const ROUNDS: usize = 3;
 
 /// What a further session of a model that was measured is warmed up with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Warm {
     pub(crate) noise: Noise,
     /// The batches that are made of its calls.
