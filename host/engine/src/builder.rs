@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ort::environment::Environment;
 use sandmill_domain::{Deadline, Lender, ModelInfo, Signature};
+use sandmill_worker::lower_urgency;
 
 use crate::golden::Golden;
 use crate::inspect::Seen;
@@ -63,9 +64,23 @@ impl Builder {
         made.unwrap_or_else(|| Err(LoadError::TimedOut(time(options))))
     }
 
-    pub(crate) fn again(&self, source: &ModelSource, options: &ModelOptions, known: Known) -> Result<Again, LoadError> {
+    /// A further session; not `urgent` if nobody waits for it: then whoever carries requests goes first.
+    pub(crate) fn again(
+        &self,
+        source: &ModelSource,
+        options: &ModelOptions,
+        known: Known,
+        urgent: bool,
+    ) -> Result<Again, LoadError> {
         let (this, source, given) = (self.clone(), source.clone(), options.clone());
-        let made = within(time(options), move || this.make_again(&source, &given, &known))?;
+        // Threads that the runtime starts for a session would stay as they begin.
+        let lower = !urgent && options.intra_threads == 1;
+        let made = within(time(options), move || {
+            if lower && let Err(error) = lower_urgency() {
+                tracing::debug!(%error, "a session is made as urgently as requests are answered");
+            }
+            this.make_again(&source, &given, &known)
+        })?;
         made.unwrap_or_else(|| Err(LoadError::TimedOut(time(options))))
     }
 

@@ -235,7 +235,7 @@ impl Life {
         }
         let cost = lock(&self.state).cost;
         let made = match self.make_room(cost) {
-            true => self.make(),
+            true => self.make(true),
             false => Err(LoadError::NoMemory { bytes: cost }),
         };
         match made {
@@ -264,7 +264,7 @@ impl Life {
 
     fn replace_beside(&self, old: Arc<Live>, reason: RecycleReason) {
         let begun = Instant::now();
-        match self.make() {
+        match self.make(false) {
             Ok(Again { live, .. }) => {
                 self.seat(live, Some(reason));
                 let took = begun.elapsed();
@@ -283,7 +283,7 @@ impl Life {
         drop(self.parts.seat.swap(None));
         let held_bytes = old.session.memory_bytes();
         let not_returned = self.let_go_measured(old, held_bytes);
-        match self.make() {
+        match self.make(true) {
             Ok(Again { live, .. }) => {
                 self.seat(live, Some(reason));
                 let took = begun.elapsed();
@@ -334,12 +334,12 @@ impl Life {
         drop(self.parts.seat.swap(Some(live)));
     }
 
-    fn make(&self) -> Result<Again, LoadError> {
+    fn make(&self, urgent: bool) -> Result<Again, LoadError> {
         let Parts { builder, source, options, info, golden, .. } = &self.parts;
         let known = Known { info: Arc::clone(info), golden: Arc::clone(golden), warm: self.warm.get().cloned() };
         let keeper = self.parts.keeper.upgrade();
         let _reserved = keeper.as_ref().map(|keeper| keeper.reserve(lock(&self.state).cost));
-        builder.again(source, options, known)
+        builder.again(source, options, known, urgent)
     }
 
     fn has_room(&self, bytes: usize) -> bool {
@@ -358,6 +358,7 @@ impl Life {
         }
         lock(&self.outgoing).push(Arc::downgrade(&live));
         drop(live);
+        memory::give_back();
     }
 
     /// The same; how much less the process has become smaller by than what the session held.

@@ -1,4 +1,6 @@
-//! How much memory there is: what this process has, and what it could still get. Reads the kernel's files; knows nothing of models.
+//! How much memory there is: what this process has, and what it could still get, and how it gives back what it has no use for. Reads
+//! the kernel's files; knows nothing of models.
+#![allow(unsafe_code, reason = "no crate wraps malloc_trim: see the one call of it")]
 
 use std::fs;
 use std::path::Path;
@@ -14,6 +16,16 @@ pub(crate) fn available_bytes() -> Option<usize> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| of_machine(&text));
     let group = group_folder().and_then(|folder| of_group(Path::new(&folder)));
     [machine, group].into_iter().flatten().min()
+}
+
+/// Gives back what lies unused between what is used. A session's parts are made and freed on several threads, whose heaps the C
+/// library would keep: 5 MiB for each session of a model of 5 MiB, until all heaps have some.
+pub(crate) fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes a number and may be called at any time, from any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 fn of_machine(meminfo: &str) -> Option<usize> {

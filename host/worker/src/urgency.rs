@@ -1,4 +1,4 @@
-//! How urgent a child is to the kernel: less than any thread of the host's.
+//! How urgent a child, or a thread that makes something for later, is to the kernel: less than any thread that carries requests.
 #![allow(unsafe_code, reason = "no crate wraps sched_setattr: see the one call of it")]
 
 use std::{io, mem};
@@ -18,7 +18,7 @@ const SLICE_NS: u64 = 3_000_000;
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn lower() -> io::Result<()> {
+pub fn lower() -> io::Result<()> {
     let niceness = getpriority_process(None)?.max(NICENESS);
     setpriority_process(None, niceness)?;
     // SAFETY: a structure of plain numbers, for which zero is the kernel's own default.
