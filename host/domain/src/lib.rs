@@ -17,6 +17,7 @@ mod name;
 pub mod ports;
 mod signature;
 mod tensor;
+mod urgency;
 
 pub use batch::{Batch, BatchReason, Batching};
 pub use breaker::{BreakerLimits, BreakerState};
@@ -31,3 +32,4 @@ pub use message::{Header, Reply, Request, RequestHead};
 pub use name::{FunctionName, NameError, ReleaseNumber, TenantId};
 pub use signature::{Axis, Mismatch, ModelInfo, Signature, TensorSpec};
 pub use tensor::{Tensor, Truncated, byte_strings, element_count};
+pub use urgency::{Priority, Urgency, Wish};

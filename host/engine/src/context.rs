@@ -11,12 +11,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use ort::session::RunOptions;
 use rustix::time::{ClockId, clock_gettime};
 use sandmill_domain::ports::Inference;
-use sandmill_domain::{Batch, BatchReason, Blame, Code, Deadline, Fault, Lender, Tensor};
+use sandmill_domain::{Batch, BatchReason, Blame, Code, Fault, Lender, Tensor, Urgency};
 use tokio::runtime::Handle;
 
 use crate::batch::{Policy, Slot};
 use crate::call::{Answer, Call, Run, Work, late};
 use crate::lock;
+use crate::order::Rank;
 use crate::queue::{Fetched, Next, Queue};
 use crate::rows::{self, Rows};
 use crate::watchdog::{Expire, Watchdog};
@@ -175,8 +176,9 @@ impl Contexts {
     }
 
     /// Queues a run, or makes it at once if it is short; the answer ends it when it is dropped.
-    pub(crate) fn submit(&self, inputs: Vec<Tensor>, deadline: Deadline) -> Result<Answer, Fault> {
+    pub(crate) fn submit(&self, inputs: Vec<Tensor>, urgency: impl Into<Urgency>) -> Result<Answer, Fault> {
         let submitted = Instant::now();
+        let urgency @ Urgency { deadline, priority } = urgency.into();
         if deadline.is_past(submitted) {
             return Err(late(false));
         }
@@ -189,8 +191,9 @@ impl Contexts {
         }
         let bytes = inputs.iter().map(|tensor| tensor.data.len()).fold(0, usize::saturating_add);
         let short = plan.and_then(|plan| plan.inline).is_some_and(|inline| bytes <= inline.bytes_max);
-        let work = Work { inputs, _bytes: queue.count(bytes)? };
-        let (call, outcome) = Call::new(work, Slot { rows, tail, bytes, submitted }, deadline);
+        let work = Work { inputs, _bytes: queue.count(bytes, priority)? };
+        let slot = Slot { rows, tail, bytes, submitted, rank: Rank::new(urgency, submitted) };
+        let (call, outcome) = Call::new(work, slot, urgency);
         // Before it may run: here, if it is short.
         let watch = self.shared.watchdog.watch(deadline.instant(), Arc::clone(&call) as Arc<dyn Expire>);
         match queue.push(Arc::clone(&call), short)? {
@@ -393,7 +396,7 @@ mod tests {
     use std::sync::mpsc;
 
     use bytes::Bytes;
-    use sandmill_domain::{Axis, Dtype, Signature, TensorSpec};
+    use sandmill_domain::{Axis, Deadline, Dtype, Signature, TensorSpec};
 
     use super::*;
     use crate::pool::Pool;

@@ -10,6 +10,7 @@ mod inspect;
 mod library;
 mod load;
 mod log;
+mod order;
 mod pool;
 mod profile;
 mod queue;
@@ -26,7 +27,7 @@ use std::time::Instant;
 
 use ort::environment::Environment;
 use sandmill_domain::ports::{BoxFuture, Inference, Model};
-use sandmill_domain::{Deadline, Fault, Lender, ModelInfo, Tensor};
+use sandmill_domain::{Deadline, Fault, Lender, ModelInfo, Tensor, Urgency};
 use thiserror::Error;
 
 use crate::context::{Bounds, Contexts, Runner};
@@ -181,8 +182,8 @@ impl Model for OnnxModel {
     }
 
     /// Queues the run at once, before the future is polled; the future resolves at the deadline at the latest.
-    fn infer(&self, inputs: Vec<Tensor>, deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
-        let answer = self.contexts.submit(inputs, deadline);
+    fn infer(&self, inputs: Vec<Tensor>, urgency: Urgency) -> BoxFuture<'_, Result<Inference, Fault>> {
+        let answer = self.contexts.submit(inputs, urgency);
         Box::pin(async move { answer?.wait().await })
     }
 }

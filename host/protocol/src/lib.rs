@@ -14,7 +14,9 @@ mod encode;
 mod json;
 mod metadata;
 mod refusal;
+mod wish;
 
 pub use decode::{HEADER_LENGTH, InferRequest, Wanted, WantedOutput, decode};
 pub use encode::encode;
 pub use metadata::{fault_body, live, model_metadata, model_ready, ready, server_metadata};
+pub use wish::{PRIORITY, TIMEOUT_MS, wish};
