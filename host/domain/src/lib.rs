@@ -3,6 +3,7 @@
 //! Every other crate speaks in these types and reaches the others through [`ports`]. Nothing here does I/O, knows a wire
 //! format, or depends on wasmtime, ONNX Runtime, hyper or tokio.
 
+mod axes;
 mod batch;
 mod breaker;
 mod buffer;
@@ -19,6 +20,7 @@ mod signature;
 mod tensor;
 mod urgency;
 
+pub use axes::{AXIS_MAX, AxisRule, Pad, PadValue};
 pub use batch::{Batch, BatchReason, Batching};
 pub use breaker::{BreakerLimits, BreakerState};
 pub use buffer::{Buffer, Lender};

@@ -18,6 +18,7 @@ use crate::batch::{Policy, Slot};
 use crate::call::{Answer, Call, Run, Work, late};
 use crate::lock;
 use crate::order::Rank;
+use crate::pad::Padding;
 use crate::queue::{Fetched, Next, Queue};
 use crate::rows::{self, Rows};
 use crate::watchdog::{Expire, Watchdog};
@@ -77,6 +78,8 @@ pub(crate) struct Plan {
     pub(crate) policy: Policy,
     /// None if the model's tensors have no rows.
     pub(crate) rows: Option<Rows>,
+    /// Which axes are filled up to their buckets.
+    pub(crate) padding: Padding,
     /// Which runs are made on the threads that carry requests, if any.
     pub(crate) inline: Option<Inline>,
 }
@@ -184,14 +187,17 @@ impl Contexts {
         }
         let queue = &self.shared.queue;
         let plan = self.shared.plan.get();
-        let rows = plan.and_then(|plan| plan.rows.as_ref()).and_then(|rows| rows.count(&inputs));
+        let rows = plan.and_then(|plan| plan.rows.as_ref()?.count(&inputs, &plan.padding));
         let (rows, tail) = rows.map_or((None, Vec::new()), |(rows, tail)| (Some(rows), tail));
         if plan.is_none() {
             *lock(&self.shared.seen) = inputs.iter().map(Seen::of).collect();
         }
         let bytes = inputs.iter().map(|tensor| tensor.data.len()).fold(0, usize::saturating_add);
+        let work_bytes = queue.count(bytes, priority)?;
+        // As the model will see them.
+        let bytes = plan.map_or(bytes, |plan| plan.padding.bytes(&inputs));
         let short = plan.and_then(|plan| plan.inline).is_some_and(|inline| bytes <= inline.bytes_max);
-        let work = Work { inputs, _bytes: queue.count(bytes, priority)? };
+        let work = Work { inputs, _bytes: work_bytes };
         let slot = Slot { rows, tail, bytes, submitted, rank: Rank::new(urgency, submitted) };
         let (call, outcome) = Call::new(work, slot, urgency);
         // Before it may run: here, if it is short.
@@ -296,21 +302,37 @@ impl Shared {
 
     fn alone(&self, call: &Arc<Call>, inputs: Vec<Tensor>, turn: Turn) {
         let started = Instant::now();
-        let Some(outputs) = self.run(std::slice::from_ref(call), &inputs, turn.here) else { return };
-        // Lent memory goes home before the caller hears of the end, so that it may lend as much again at once.
-        drop(inputs);
+        let Some(outputs) = self.run_padded(call, inputs, turn.here) else { return };
         let outputs = outputs.map_err(|fault| if call.is_wanted() { self.judge(fault) } else { fault });
         let batch = Batch { rows: call.slot.rows.unwrap_or(1), reason: turn.reason };
         call.end(outputs.map(|outputs| inference(call, outputs, turn, started.elapsed(), Some(batch))));
     }
 
+    /// Lent memory goes home before the caller hears of the end, so that it may lend as much again at once.
+    fn run_padded(&self, call: &Arc<Call>, inputs: Vec<Tensor>, here: bool) -> Option<Result<Vec<Tensor>, Fault>> {
+        let run = |inputs: &[Tensor]| self.run(std::slice::from_ref(call), inputs, here);
+        let Some(padding) = self.plan.get().map(|plan| &plan.padding).filter(|padding| !padding.is_empty()) else {
+            return run(&inputs);
+        };
+        let sizes = padding.sizes(&inputs);
+        let padded = match padding.pad(inputs, &*self.lender) {
+            Ok(padded) => padded,
+            Err(fault) => return Some(Err(fault)),
+        };
+        let outputs = run(&padded)?;
+        Some(outputs.and_then(|outputs| padding.cut(outputs, &sizes, &*self.lender)))
+    }
+
     /// Gives the inputs back if nothing came of it for anybody.
     fn together(&self, calls: &[Arc<Call>], inputs: Vec<Vec<Tensor>>, turn: Turn) -> Vec<Vec<Tensor>> {
-        let Some(rows) = self.plan.get().and_then(|plan| plan.rows.as_ref()) else { return inputs };
+        let Some((rows, padding)) = self.plan.get().and_then(|plan| Some((plan.rows.as_ref()?, &plan.padding))) else {
+            return inputs;
+        };
         let counts: Vec<usize> = calls.iter().filter_map(|call| call.slot.rows).collect();
-        let ran = rows.join(&inputs, &*self.lender).and_then(|joined| {
+        let ran = rows.join(&inputs, padding, &*self.lender).and_then(|joined| {
             let outputs = self.run(calls, &joined, turn.here).unwrap_or_else(|| Ok(Vec::new()))?;
-            rows::split(&outputs, &counts)
+            let parts = rows::split(&outputs, &counts)?.into_iter().zip(&inputs);
+            parts.map(|(part, inputs)| padding.cut(part, &padding.sizes(inputs), &*self.lender)).collect::<Result<Vec<_>, _>>()
         });
         let parts = match ran {
             Ok(parts) if parts.len() == calls.len() => parts,
@@ -553,7 +575,7 @@ mod tests {
     #[tokio::test]
     async fn short_runs_are_made_where_the_request_is_until_one_takes_too_long() {
         let inline = Inline { bytes_max: 1000, rows_max: 1, time: Duration::from_micros(100) };
-        let contexts = telling(Plan { policy: Policy::OFF, rows: None, inline: Some(inline) });
+        let contexts = telling(Plan { policy: Policy::OFF, rows: None, padding: Padding::default(), inline: Some(inline) });
         assert!(ran_inline(&contexts, 10).await);
         assert!(!ran_inline(&contexts, 1001).await, "larger than what was measured");
         assert!(ran_inline(&contexts, 10).await);
@@ -563,7 +585,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_measured_time_runs_are_made_on_threads() {
-        let contexts = telling(Plan { policy: Policy::OFF, rows: None, inline: None });
+        let contexts = telling(Plan { policy: Policy::OFF, rows: None, padding: Padding::default(), inline: None });
         assert!(!ran_inline(&contexts, 1).await);
     }
 
@@ -578,7 +600,7 @@ mod tests {
         let inline = Inline { bytes_max: 1000, rows_max: 4096, time: Duration::from_micros(100) };
         // It would wait for a task, and for others.
         let policy = Policy { rows_max: 4096, ..Policy::OFF };
-        let contexts = telling(Plan { policy, rows: Some(rows), inline: Some(inline) });
+        let contexts = telling(Plan { policy, rows: Some(rows), padding: Padding::default(), inline: Some(inline) });
         assert!(!crate::warm_up::block_on(ran_inline(&contexts, 10)));
     }
 
@@ -589,7 +611,7 @@ mod tests {
         let ids = Tensor { name: "ids".into(), dtype: Dtype::Int64, shape: vec![1, 3], data: data.into() };
         drop(gated.contexts.submit(vec![ids], within(HOUR)).unwrap());
         assert_eq!(gated.contexts.take_seen(), [Seen { name: "ids".into(), shape: vec![1, 3], whole_max: 300 }]);
-        gated.contexts.adopt(Plan { policy: Policy::OFF, rows: None, inline: None });
+        gated.contexts.adopt(Plan { policy: Policy::OFF, rows: None, padding: Padding::default(), inline: None });
         drop(gated.contexts.submit(tensor("x", 1), within(HOUR)).unwrap());
         assert_eq!(gated.contexts.take_seen(), []);
         (0..2).for_each(|_| gated.end.send(()).unwrap());

@@ -11,6 +11,7 @@ mod library;
 mod load;
 mod log;
 mod order;
+mod pad;
 mod pool;
 mod profile;
 mod queue;

@@ -1,6 +1,8 @@
 //! Measures what a model's runs take on this machine, for batches of growing size, and whether a row's answer depends on its
 //! neighbours: from that follow the batches, and the thread that a run is made on. Knows nothing of the runtime.
 
+mod padding;
+
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +13,7 @@ use crate::batch::Policy;
 use crate::context::{Contexts, Inline, Plan};
 use crate::inspect::Seen;
 use crate::load::ModelOptions;
+use crate::pad::Padding;
 use crate::rows::{self, Rows};
 use crate::warm_up::{block_on, short, unfit};
 
@@ -43,6 +46,8 @@ pub struct Profile {
     pub batches: Result<usize, String>,
     /// The bytes of inputs up to which a run is made on the thread that has the request, or why none is.
     pub inline: Result<usize, String>,
+    /// The axes that are filled up to their buckets, with these, or why none is.
+    pub padding: Result<Vec<(String, Vec<i64>)>, String>,
 }
 
 /// One size of batch.
@@ -71,6 +76,9 @@ impl Measure<'_> {
     pub(crate) fn take(&self) -> (Plan, Profile) {
         let rows = Rows::of(self.signature);
         let noise = self.noise();
+        let padding = self.padding(noise.as_ref());
+        let filled = |noise: Noise| padding.as_ref().map_or(noise.clone(), |padding| noise.filled(self, padding));
+        let noise = noise.map(filled);
         let (sizes, paying) = match &noise {
             Some(noise) => self.measure(noise, rows.as_ref().ok()),
             None if self.deadline.is_past(Instant::now()) => {
@@ -100,7 +108,9 @@ impl Measure<'_> {
         let policy = Policy { rows_max, bytes_max: measured.map_or(usize::MAX, |size| size.bytes), delay };
         let inline = self.inline(&sizes, policy);
         let told = inline.as_ref().map(|inline| inline.bytes_max).map_err(Clone::clone);
-        (Plan { policy, rows: rows.ok(), inline: inline.ok() }, Profile { sizes, batches, inline: told })
+        let padded = |padding: &Padding| padding.axes().map(|(axis, buckets)| (axis.to_owned(), buckets.to_vec())).collect();
+        let profile = Profile { sizes, batches, inline: told, padding: padding.as_ref().map(padded).map_err(Clone::clone) };
+        (Plan { policy, rows: rows.ok(), padding: padding.unwrap_or_default(), inline: inline.ok() }, profile)
     }
 
     /// The noise that the model takes: of the shapes that it was last called with, else of others, one after the other.
@@ -131,11 +141,8 @@ impl Measure<'_> {
 
     /// Noise whose axes that vary have this size, or their bound.
     fn of(&self, size: i64) -> Noise {
-        let axis = |axis: &Axis| match axis {
-            Axis::Fixed(size) => *size,
-            Axis::Dynamic { max, .. } => size.min(*max),
-        };
-        let shapes = self.signature.inputs.iter().map(|spec| spec.shape.iter().map(axis).collect()).collect();
+        let shapes = self.signature.inputs.iter();
+        let shapes = shapes.map(|spec| spec.shape.iter().map(|axis| axis.nearest(size)).collect()).collect();
         Noise { shapes, whole_max: vec![1; self.signature.inputs.len()] }
     }
 
@@ -193,11 +200,11 @@ impl Measure<'_> {
         // The first row once more, beside others.
         let mut company = split(&others)?;
         company[0].clone_from(&singles[0]);
-        let joined = rows.join(&company, self.lender).map_err(failed)?;
+        let joined = rows.join(&company, &Padding::default(), self.lender).map_err(failed)?;
         differ(&split(&run(joined)?)?[0], &together[0])?;
         // And beside giants, by which a scale that all rows share would be made.
         company.iter_mut().skip(1).flatten().for_each(enlarge);
-        let joined = rows.join(&company, self.lender).map_err(failed)?;
+        let joined = rows.join(&company, &Padding::default(), self.lender).map_err(failed)?;
         differ(&split(&run(joined)?)?[0], &together[0])
     }
 
@@ -231,7 +238,7 @@ impl Measure<'_> {
     fn rows_max(&self) -> usize {
         let first = |axis: Option<&Axis>| match axis {
             Some(Axis::Dynamic { max, .. }) => usize::try_from(*max).unwrap_or(usize::MAX),
-            Some(Axis::Fixed(_)) | None => 1,
+            Some(Axis::Fixed(_) | Axis::Sizes { .. }) | None => 1,
         };
         let bounds = self.signature.inputs.iter().map(|spec| first(spec.shape.first()));
         bounds.fold(self.options.batch_rows_max, usize::min).max(1)
@@ -327,7 +334,6 @@ fn is_no_better(sizes: &[Size]) -> bool {
 fn differ(alone: &[Tensor], together: &[Tensor]) -> Result<(), Unfit> {
     for (one, other) in alone.iter().zip(together) {
         let by = distance(one, other);
-        let tolerance = if matches!(one.dtype, Dtype::Fp16 | Dtype::Bf16) { TOLERANCE_16_BITS } else { TOLERANCE };
         if one.shape != other.shape {
             let (one_shape, other_shape) = (&one.shape, &other.shape);
             return Err(Unfit::Shape(format!(
@@ -335,7 +341,7 @@ fn differ(alone: &[Tensor], together: &[Tensor]) -> Result<(), Unfit> {
                 one.name
             )));
         }
-        if by > tolerance {
+        if by > tolerance(one.dtype) {
             return Err(Unfit::Other(format!(
                 "rows depend on one another: output `{}` differs by {by:.1e} between a row alone and in a batch",
                 one.name
@@ -343,6 +349,11 @@ fn differ(alone: &[Tensor], together: &[Tensor]) -> Result<(), Unfit> {
         }
     }
     Ok(())
+}
+
+/// What two answers may differ by that are the same.
+fn tolerance(dtype: Dtype) -> f64 {
+    if matches!(dtype, Dtype::Fp16 | Dtype::Bf16) { TOLERANCE_16_BITS } else { TOLERANCE }
 }
 
 /// The largest difference of two elements, by the largest of all elements; endless if the tensors cannot be compared.

@@ -87,11 +87,7 @@ pub(crate) fn short() -> Fault {
 
 /// The first axis is mostly the batch, which may well be 1.
 fn size(index: usize, axis: &Axis, axis_size: i64) -> i64 {
-    match axis {
-        Axis::Fixed(size) => *size,
-        Axis::Dynamic { .. } if index == 0 => 1,
-        Axis::Dynamic { max, .. } => axis_size.min(*max),
-    }
+    axis.nearest(if index == 0 { 1 } else { axis_size })
 }
 
 /// Waits for a future on this thread, wherever it is: loading must work on a thread of an async runtime too.
