@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use sandmill_domain::ports::{BoxFuture, Inference, Model};
 use sandmill_domain::{
     Asset, Axis, Buffer, Deadline, Dtype, Fault, FunctionLimits, Lender, ModelInfo, Request, RequestHead, Signature, Tensor,
-    TensorSpec,
+    TensorSpec, Urgency,
 };
 use sandmill_sandbox::{CacheOptions, PluginOptions, Sandbox, SandboxOptions, WasmPlugin};
 
@@ -45,8 +45,8 @@ pub(crate) fn request(body: &Bytes) -> Request {
     Request { head, body: body.clone() }
 }
 
-pub(crate) fn soon() -> Deadline {
-    Deadline::after(Instant::now(), Duration::from_secs(60))
+pub(crate) fn soon() -> Urgency {
+    Deadline::after(Instant::now(), Duration::from_secs(60)).into()
 }
 
 pub(crate) fn asset(root: &Path, path: &str) -> Result<Asset> {
@@ -85,7 +85,7 @@ impl Model for Echo {
         self
     }
 
-    fn infer(&self, _inputs: Vec<Tensor>, _deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
+    fn infer(&self, _inputs: Vec<Tensor>, _urgency: Urgency) -> BoxFuture<'_, Result<Inference, Fault>> {
         Box::pin(async move {
             if !self.takes.is_zero() {
                 tokio::time::sleep(self.takes).await;

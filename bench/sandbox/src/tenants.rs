@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method};
 use sandmill_domain::ports::{Form, Plugin, Service, Target};
 use sandmill_domain::{Code, FunctionLimits, FunctionName, ReleaseNumber, TenantId, TenantLimits};
 use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts};
@@ -103,7 +103,7 @@ fn release(tenant: &str, plugin: WasmPlugin, limits: TenantLimits, handles: bool
 async fn slow_calls(pipeline: Arc<Pipeline>, stop: Arc<AtomicBool>, refusals: Arc<AtomicUsize>) {
     let target = target("a");
     while !stop.load(Ordering::Relaxed) {
-        match pipeline.admit(&target, &Method::POST) {
+        match pipeline.admit(&target, &Method::POST, &HeaderMap::new()) {
             Ok(ticket) => {
                 let outcome = ticket.call(request(&Bytes::from_static(b"slow"))).await;
                 outcome.result.expect("an answer");
@@ -129,7 +129,7 @@ async fn small_calls(pipeline: &Arc<Pipeline>, secs: u64) -> Result<(f64, f64)> 
         // As a task of a worker's: here is no worker.
         let took = tokio::spawn(async move {
             let start = Instant::now();
-            let ticket = pipeline.admit(&target, &Method::POST)?;
+            let ticket = pipeline.admit(&target, &Method::POST, &HeaderMap::new())?;
             ticket.call(request(&body)).await.result?;
             Ok::<f64, sandmill_domain::Fault>(start.elapsed().as_secs_f64() * 1e6)
         });

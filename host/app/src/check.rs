@@ -68,7 +68,7 @@ fn describe(spec: &FunctionSpec, deployed: &Deployed) -> String {
 }
 
 /// What runs take, and how requests share them.
-fn describe_profile(profile: &ModelProfile) -> [String; 3] {
+fn describe_profile(profile: &ModelProfile) -> Vec<String> {
     let times: Vec<String> = profile.sizes.iter().map(|size| format!("{:.1?} for {}", size.time, size.rows)).collect();
     let batches = match &profile.batches {
         Ok(rows) => format!("batches: up to {rows} rows of several requests together"),
@@ -78,7 +78,15 @@ fn describe_profile(profile: &ModelProfile) -> [String; 3] {
         Ok(bytes) => format!("runs: on the thread that has the request, up to {bytes} bytes of inputs"),
         Err(why) => format!("runs: on threads of the model's own; {why}"),
     };
-    [format!("rows: {}", times.join(", ")), batches, place]
+    let padding = match &profile.padding {
+        Ok(axes) if axes.is_empty() => None,
+        Ok(axes) => {
+            let axis = |(name, buckets): &(String, Vec<i64>)| format!("`{name}` to one of {buckets:?}");
+            Some(format!("padding: {}", axes.iter().map(axis).collect::<Vec<_>>().join(", ")))
+        }
+        Err(why) => Some(format!("padding: none; {why}")),
+    };
+    [format!("rows: {}", times.join(", ")), batches, place].into_iter().chain(padding).collect()
 }
 
 /// How long a plugin took, and whether its requests start as quickly as they can.

@@ -122,12 +122,17 @@ impl<'a> Document<'a> {
 
     /// Whether an array or a table is written at this path, with nothing in it.
     pub(crate) fn is_empty(&self, path: &[&str]) -> bool {
-        let empty = |value: &DeValue<'_>| match value {
-            DeValue::Array(array) => array.is_empty(),
-            DeValue::Table(table) => table.is_empty(),
-            _ => false,
+        self.len(path) == Some(0)
+    }
+
+    /// How many entries the array or table at this path has; none if nothing of the kind is written there.
+    pub(crate) fn len(&self, path: &[&str]) -> Option<usize> {
+        let len = |value: &DeValue<'_>| match value {
+            DeValue::Array(array) => Some(array.len()),
+            DeValue::Table(table) => Some(table.len()),
+            _ => None,
         };
-        self.contains(path) && self.walk(path).last().is_some_and(|value| empty(value.get_ref()))
+        self.walk(path).last().filter(|_| self.contains(path)).and_then(|value| len(value.get_ref()))
     }
 
     /// A problem with the value at this path of keys, or with its absence from as much of the path as is written.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::Method;
-use sandmill_domain::{Asset, Batching, FunctionLimits, FunctionName, Grants, InstancePolicy, Request, Setting};
+use sandmill_domain::{Asset, AxisRule, Batching, FunctionLimits, FunctionName, Grants, InstancePolicy, Request, Setting};
 
 use crate::Digest;
 
@@ -49,8 +49,8 @@ pub struct ModelSpec {
     pub batch_max: i64,
     /// The bound of every other dynamic axis that `axes` does not name.
     pub axis_max: i64,
-    /// The bounds of dynamic axes, by the model's symbol for them.
-    pub axes: BTreeMap<String, i64>,
+    /// The sizes of dynamic axes, by the model's symbol for them.
+    pub axes: BTreeMap<String, AxisRule>,
     /// Threads that run it; none where the host is to choose.
     pub threads: Option<usize>,
     /// Contexts that must always be there: with 0 the model may be unloaded while nobody calls it.

@@ -1,5 +1,6 @@
 //! `function.toml` as it is written: its keys, their defaults and bounds. Opens no file.
 
+mod axes;
 mod bundle;
 mod grants;
 mod limits;
@@ -8,22 +9,21 @@ mod sample;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sandmill_domain::{Batching, FunctionName, NameError};
+use sandmill_domain::{AxisRule, Batching, FunctionName, NameError};
 use serde::Deserialize;
 
 use crate::digest::Digest;
 use crate::document::{Document, Problem};
 use crate::quantity::Count;
 
+use axes::AxisEntry;
 pub(crate) use bundle::{AssetPaths, ConfigValue, FilePath};
 pub(crate) use grants::GrantsTable;
 pub(crate) use limits::{BreakerTable, InstancesTable, LimitsTable};
 pub(crate) use sample::{Methods, SampleTable};
 
-/// The largest bound of an axis: sizes beyond it overflow somewhere in the runtime's kernels.
-const AXIS_MAX: usize = i32::MAX as usize;
-
-type AxisBound = Count<1, AXIS_MAX>;
+/// Up to the domain's `AXIS_MAX`.
+type AxisBound = Count<1, { i32::MAX as usize }>;
 
 const MODELS_MAX: usize = 16;
 
@@ -67,7 +67,7 @@ pub(crate) struct ModelTable {
     batch_max: Option<AxisBound>,
     axis_max: Option<AxisBound>,
     #[serde(default)]
-    axes: BTreeMap<String, AxisBound>,
+    axes: BTreeMap<String, AxisEntry>,
     pub(crate) threads: Option<Count<1, 256>>,
     min: Option<Count<0, 1>>,
     queue_max: Option<Count<1, 65_536>>,
@@ -104,8 +104,8 @@ impl ModelTable {
         self.axis_max.map_or(1024, axis_bound)
     }
 
-    pub(crate) fn axes(&self) -> BTreeMap<String, i64> {
-        self.axes.iter().map(|(symbol, max)| (symbol.clone(), axis_bound(*max))).collect()
+    pub(crate) fn axes(&self) -> BTreeMap<String, AxisRule> {
+        self.axes.iter().filter_map(|(symbol, entry)| Some((symbol.clone(), entry.rule().ok()?))).collect()
     }
 
     pub(crate) fn min(&self) -> usize {
@@ -127,8 +127,16 @@ impl ModelTable {
         }
     }
 
-    /// Keys that say how batches are made, where none are made so.
+    /// Keys that do not go together.
     fn check(&self, document: &Document<'_>, key: &[&str]) -> Vec<Problem> {
+        let mut problems = self.check_batching(document, key);
+        let axis = |(axis, entry): (&String, &AxisEntry)| entry.check(document, &[key, &["axes", axis]].concat());
+        problems.extend(self.axes.iter().filter_map(axis));
+        problems
+    }
+
+    /// Keys that say how batches are made, where none are made so.
+    fn check_batching(&self, document: &Document<'_>, key: &[&str]) -> Vec<Problem> {
         if self.batching == BatchingWord::Fixed {
             return Vec::new();
         }

@@ -3,6 +3,7 @@
 //! Every other crate speaks in these types and reaches the others through [`ports`]. Nothing here does I/O, knows a wire
 //! format, or depends on wasmtime, ONNX Runtime, hyper or tokio.
 
+mod axes;
 mod batch;
 mod breaker;
 mod buffer;
@@ -18,7 +19,9 @@ mod name;
 pub mod ports;
 mod signature;
 mod tensor;
+mod urgency;
 
+pub use axes::{AXIS_MAX, AxisRule, Pad, PadValue};
 pub use batch::{Batch, BatchReason, Batching};
 pub use breaker::{BreakerLimits, BreakerState};
 pub use buffer::{Buffer, Lender};
@@ -33,3 +36,4 @@ pub use message::{Header, Reply, Request, RequestHead};
 pub use name::{FunctionName, NameError, ReleaseNumber, TenantId};
 pub use signature::{Axis, Mismatch, ModelInfo, Signature, TensorSpec};
 pub use tensor::{Tensor, Truncated, byte_strings, element_count};
+pub use urgency::{Priority, Urgency, Wish};

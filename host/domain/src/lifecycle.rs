@@ -161,6 +161,8 @@ pub struct ModelProfile {
     pub batches: Result<usize, String>,
     /// The bytes of inputs up to which a run is made on the thread that has the request, or why none is.
     pub inline: Result<usize, String>,
+    /// The axes that are filled up to their buckets, with these, or why none is.
+    pub padding: Result<Vec<(String, Vec<i64>)>, String>,
 }
 
 /// One size of batch.

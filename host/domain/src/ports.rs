@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderMap, Method};
 
 use crate::{
     Batch, Deadline, Fault, FunctionName, Lender, ModelInfo, ModelState, ReleaseNumber, Reply, Request, RequestHead, TenantId,
-    Tensor,
+    Tensor, Urgency,
 };
 
 pub use crate::buffer::Home;
@@ -28,13 +28,13 @@ pub trait Model: Send + Sync {
     fn lender(&self) -> &dyn Lender;
 
     /// Runs it once on `inputs`, which the caller has checked with [`crate::Signature::check_inputs`]; the outputs come in
-    /// the order of the signature.
+    /// the order of the signature. Of the calls that wait, those of a higher priority go first.
     ///
     /// Dropping the future ends a run that is under way or waiting.
     ///
     /// # Errors
     /// `Overloaded` when the queue is full, `DeadlineExceeded`, `ModelFailed`.
-    fn infer(&self, inputs: Vec<Tensor>, deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>>;
+    fn infer(&self, inputs: Vec<Tensor>, urgency: Urgency) -> BoxFuture<'_, Result<Inference, Fault>>;
 
     /// What is wrong with it, so that it should get no requests; none if it works, or would be there for its next call.
     fn ailing(&self) -> Option<String> {
@@ -79,11 +79,12 @@ pub trait Plugin: Send + Sync {
     /// Whether it answers whole requests, and runs models itself.
     fn handles(&self) -> bool;
 
-    /// An instance for one request; dropping it frees everything that the guest holds.
+    /// An instance for one request; dropping it frees everything that the guest holds. Models that it runs by itself are asked
+    /// with the request's urgency.
     ///
     /// # Errors
     /// `Overloaded` when no instance is free, or one of the plugin's faults when the guest's start fails.
-    fn open(&self, deadline: Deadline) -> BoxFuture<'_, Result<Box<dyn Guest>, Fault>>;
+    fn open(&self, urgency: Urgency) -> BoxFuture<'_, Result<Box<dyn Guest>, Fault>>;
 }
 
 /// A plugin's instance, for the length of one request. After a fault it is of no more use.
@@ -179,11 +180,11 @@ pub trait Service: Send + Sync {
     /// Why no requests should be sent here; none if every function is warm and nothing drains.
     fn unready(&self) -> Option<String>;
 
-    /// Whether a request may come in, decided before its body is read.
+    /// Whether a request may come in, decided from its head, before its body is read.
     ///
     /// # Errors
-    /// `NotFound`, `MethodNotAllowed`, `Overloaded`, `NotReady`, `ModelUnhealthy`, `TooManyRequests`.
-    fn admit(&self, target: &Target, method: &Method) -> Result<Box<dyn Ticket>, Fault>;
+    /// `InvalidInput`, `NotFound`, `MethodNotAllowed`, `Overloaded`, `NotReady`, `ModelUnhealthy`, `TooManyRequests`.
+    fn admit(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<Box<dyn Ticket>, Fault>;
 
     /// What there is to know of a function as an Open Inference Protocol model.
     ///
@@ -222,7 +223,7 @@ pub trait Ticket: Send {
     /// The largest body, in bytes.
     fn body_bytes_max(&self) -> usize;
 
-    /// When the answer must be there.
+    /// When the answer must be there; what is in the body may bring that nearer.
     fn deadline(&self) -> Deadline;
 
     /// The release that will answer.

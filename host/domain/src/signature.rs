@@ -7,8 +7,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::Dtype;
 use crate::tensor::{Tensor, byte_strings, element_count};
+use crate::{AXIS_MAX, Dtype};
 
 /// One axis of a declared shape.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +22,62 @@ pub enum Axis {
         /// The bound, from the function's declaration or the default.
         max: i64,
     },
+    /// One of these sizes, which ascend, and no other; symbols are as above.
+    Sizes {
+        /// The model's name for it, if it has one.
+        symbol: Option<String>,
+        /// At least one.
+        sizes: Vec<i64>,
+    },
+}
+
+impl Axis {
+    /// The model's name for it, if it has one.
+    pub fn symbol(&self) -> Option<&str> {
+        match self {
+            Self::Fixed(_) => None,
+            Self::Dynamic { symbol, .. } | Self::Sizes { symbol, .. } => symbol.as_deref(),
+        }
+    }
+
+    /// The size that it may have and that is nearest to this one: no smaller, if there is such.
+    pub fn nearest(&self, size: i64) -> i64 {
+        match self {
+            Self::Fixed(fixed) => *fixed,
+            Self::Dynamic { max, .. } => size.min(*max),
+            Self::Sizes { sizes, .. } => {
+                let at_least = sizes.iter().find(|allowed| **allowed >= size);
+                at_least.or(sizes.last()).copied().unwrap_or(size)
+            }
+        }
+    }
+
+    fn takes(&self, size: i64) -> bool {
+        match self {
+            Self::Fixed(fixed) => size == *fixed,
+            Self::Dynamic { max, .. } => (0..=*max).contains(&size),
+            Self::Sizes { sizes, .. } => sizes.contains(&size),
+        }
+    }
+
+    /// The sizes that it takes, in words.
+    fn describe(&self) -> String {
+        match self {
+            Self::Fixed(size) => size.to_string(),
+            Self::Dynamic { max, .. } => format!("from 0 to {max}"),
+            Self::Sizes { sizes, .. } => listed(sizes),
+        }
+    }
+}
+
+/// `16, 32 or 64`
+fn listed(sizes: &[i64]) -> String {
+    let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+    match sizes.split_last() {
+        Some((only, [])) => only.clone(),
+        Some((end, before)) => format!("{} or {end}", before.join(", ")),
+        None => "none".to_owned(),
+    }
 }
 
 /// A tensor that a model takes or gives.
@@ -152,15 +208,8 @@ impl TensorSpec {
             return Err(Mismatch::Rank { name: name(), given: shape.to_vec(), expected: self.describe_shape() });
         }
         for (axis, (given, expected)) in shape.iter().zip(&self.shape).enumerate() {
-            let fits = match expected {
-                Axis::Fixed(size) => given == size,
-                Axis::Dynamic { max, .. } => (0..=*max).contains(given),
-            };
-            if !fits {
-                let expected = match expected {
-                    Axis::Fixed(size) => size.to_string(),
-                    Axis::Dynamic { max, .. } => format!("from 0 to {max}"),
-                };
+            if !expected.takes(*given) {
+                let expected = expected.describe();
                 return Err(Mismatch::Axis { name: name(), axis, given: shape.to_vec(), expected });
             }
         }
@@ -195,12 +244,17 @@ impl TensorSpec {
     }
 }
 
-/// `64`, or `batch≤32`, or `?≤1024` without a symbol.
+/// `64`, or `batch≤32`, or `?≤1024` without a symbol, or `seq=16|32`; without a bound just its name.
 impl fmt::Display for Axis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(size) => size.fmt(f),
-            Self::Dynamic { symbol, max } => write!(f, "{}≤{max}", symbol.as_deref().unwrap_or("?")),
+            Self::Dynamic { max: AXIS_MAX, .. } => f.write_str(self.symbol().unwrap_or("?")),
+            Self::Dynamic { max, .. } => write!(f, "{}≤{max}", self.symbol().unwrap_or("?")),
+            Self::Sizes { sizes, .. } => {
+                let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+                write!(f, "{}={}", self.symbol().unwrap_or("?"), sizes.join("|"))
+            }
         }
     }
 }
@@ -252,7 +306,7 @@ fn check_symbols<'a>(
     sizes: &mut HashMap<&'a str, (i64, &'a str)>,
 ) -> Result<(), Mismatch> {
     for (axis, (given, expected)) in tensor.shape.iter().zip(&spec.shape).enumerate() {
-        let Axis::Dynamic { symbol: Some(symbol), .. } = expected else { continue };
+        let Some(symbol) = expected.symbol() else { continue };
         let (size, other) = *sizes.entry(symbol).or_insert((*given, &spec.name));
         if size != *given {
             let expected = format!("{size}, as `{symbol}` is in tensor `{other}`");
@@ -322,6 +376,24 @@ mod tests {
             let error = signature().check_inputs(&tensors).expect_err(expected).to_string();
             assert!(error.starts_with(expected), "{error:?} is not {expected:?}");
         }
+    }
+
+    #[test]
+    fn an_axis_of_certain_sizes_takes_no_other() {
+        let of = |sizes: &[i64]| spec("x", Dtype::Uint8, vec![Axis::Sizes { symbol: Some("seq".into()), sizes: sizes.to_vec() }]);
+        let some = of(&[16, 32, 64]);
+        assert_eq!(some.to_string(), "`x` UINT8 [seq=16|32|64]");
+        assert_eq!(some.check_shape(Dtype::Uint8, &[32]), Ok(32));
+        for size in [0, 15, 17, 65, -16] {
+            let error = some.check_shape(Dtype::Uint8, &[size]).expect_err("no such size").to_string();
+            assert_eq!(error, format!("tensor `x`: axis 0 of shape [{size}] must be 16, 32 or 64"));
+        }
+        let only = of(&[8]).check_shape(Dtype::Uint8, &[9]).expect_err("no such size").to_string();
+        assert!(only.ends_with("must be 8"), "{only}");
+        for (size, nearest) in [(1, 16), (16, 16), (17, 32), (99, 64)] {
+            assert_eq!(some.shape[0].nearest(size), nearest);
+        }
+        assert_eq!(spec("x", Dtype::Uint8, vec![dynamic("n", AXIS_MAX)]).to_string(), "`x` UINT8 [n]");
     }
 
     #[test]

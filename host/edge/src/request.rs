@@ -99,7 +99,7 @@ async fn call(
     upload: &mut Upload,
     exchange: &mut Exchange,
 ) -> Result<Reply, Fault> {
-    let ticket = match shared.service.admit(&target, &head.method) {
+    let ticket = match shared.service.admit(&target, &head.method, &head.headers) {
         Ok(ticket) => ticket,
         Err(fault) => {
             exchange.refused(target, &fault);
@@ -151,7 +151,7 @@ fn last_moment(deadline: Deadline) -> Instant {
 }
 
 fn too_late() -> Fault {
-    Fault::new(Code::DeadlineExceeded, "no answer within the function's time limit (timeout)")
+    Fault::new(Code::DeadlineExceeded, "no answer within the function's time (timeout_ms), or the caller's own")
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Fault {

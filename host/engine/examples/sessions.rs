@@ -123,7 +123,7 @@ async fn call(model: &Arc<OnnxModel>, requests: usize) -> Vec<u32> {
                     let begun = Instant::now();
                     let tensor = Tensor { name: "X".into(), dtype: Dtype::Fp32, shape: vec![1, 64], data: data.clone() };
                     let deadline = Deadline::after(begun, Duration::from_secs(10));
-                    model.infer(vec![tensor], deadline).await.expect("no call fails");
+                    model.infer(vec![tensor], deadline.into()).await.expect("no call fails");
                     latencies.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
                 }
                 latencies

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
 use sandmill_domain::ports::Inference;
-use sandmill_domain::{Blame, Code, Deadline, Fault, Tensor};
+use sandmill_domain::{Blame, Code, Deadline, Fault, Priority, Tensor, Urgency};
 use tokio::sync::oneshot;
 
 use crate::batch::Slot;
 use crate::lock;
+use crate::order::Room;
 use crate::watchdog::{Expire, Watch, Watchdog};
 
 /// A run ends between two kernels: one that has not, so long after it was told to, is left to itself.
@@ -25,6 +26,7 @@ pub(crate) type Outcome = Result<Inference, Fault>;
 pub(crate) struct Call {
     pub(crate) slot: Slot,
     pub(crate) deadline: Deadline,
+    pub(crate) priority: Priority,
     state: Mutex<State>,
 }
 
@@ -46,10 +48,11 @@ pub(crate) struct Work {
 
 impl Call {
     /// A call that waits, and where its outcome will be found.
-    pub(crate) fn new(work: Work, slot: Slot, deadline: Deadline) -> (Arc<Self>, oneshot::Receiver<Outcome>) {
+    pub(crate) fn new(work: Work, slot: Slot, urgency: Urgency) -> (Arc<Self>, oneshot::Receiver<Outcome>) {
         let (reply, outcome) = oneshot::channel();
         let state = Mutex::new(State { reply: Some(reply), work: Some(work), run: None, begun: None });
-        (Arc::new(Self { slot, deadline, state }), outcome)
+        let Urgency { deadline, priority } = urgency;
+        (Arc::new(Self { slot, deadline, priority, state }), outcome)
     }
 
     /// Whether anybody still waits for the outcome.
@@ -250,11 +253,10 @@ pub(crate) struct Bytes {
 }
 
 impl Bytes {
-    /// Adds them to the total, unless it would pass `max`.
-    pub(crate) fn count(total: &Arc<AtomicUsize>, count: usize, max: usize) -> Result<Self, Fault> {
-        let add = |total: usize| total.checked_add(count).filter(|total| *total <= max);
-        total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).map_err(|_| full())?;
-        Ok(Self { count, total: Arc::clone(total) })
+    /// Adds them to the total, if there is room for them.
+    pub(crate) fn count(total: &Arc<AtomicUsize>, count: usize, room: Room) -> Option<Self> {
+        total.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |total| room.add(total, count)).ok()?;
+        Some(Self { count, total: Arc::clone(total) })
     }
 }
 
@@ -264,9 +266,15 @@ impl Drop for Bytes {
     }
 }
 
-/// The queue takes no more.
-pub(crate) fn full() -> Fault {
-    Fault::new(Code::Overloaded, "the model's queue is full")
+/// The queue takes no more calls of this priority.
+pub(crate) fn full(priority: Priority) -> Fault {
+    let part = match priority {
+        Priority::High => return Fault::new(Code::Overloaded, "the model's queue is full"),
+        Priority::Normal => "3/4",
+        Priority::Low => "half",
+    };
+    let name = priority.as_str();
+    Fault::new(Code::Overloaded, format!("the model's queue is full for calls of priority {name}, which may fill {part} of it"))
 }
 
 #[cfg(test)]
@@ -274,15 +282,24 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::order::Rank;
     use crate::test_support;
+
+    fn slot(now: Instant, urgency: Urgency) -> Slot {
+        Slot { rows: None, tail: vec![], bytes: 0, submitted: now, rank: Rank::new(urgency, now) }
+    }
+
+    fn all_of(max: usize) -> Room {
+        Room::of(Priority::High, max)
+    }
 
     #[test]
     fn late_work_is_not_begun_even_if_the_watchdog_is_late_too() {
         let total = Arc::default();
-        let work = Work { inputs: vec![], _bytes: Bytes::count(&total, 8, 8).unwrap() };
+        let work = Work { inputs: vec![], _bytes: Bytes::count(&total, 8, all_of(8)).unwrap() };
         let now = Instant::now();
-        let slot = Slot { rows: None, tail: vec![], bytes: 0, submitted: now };
-        let (call, mut outcome) = Call::new(work, slot, Deadline::after(now, Duration::from_secs(1)));
+        let urgency = Deadline::after(now, Duration::from_secs(1)).into();
+        let (call, mut outcome) = Call::new(work, slot(now, urgency), urgency);
         assert!(call.begin(now + Duration::from_secs(1)).is_none());
         assert_eq!(outcome.try_recv().unwrap().unwrap_err().code, Code::DeadlineExceeded);
         assert_eq!(total.load(Ordering::Relaxed), 0);
@@ -315,9 +332,9 @@ mod tests {
 
     fn waiting_call() -> Arc<Call> {
         let now = Instant::now();
-        let slot = Slot { rows: None, tail: vec![], bytes: 0, submitted: now };
-        let work = Work { inputs: vec![], _bytes: Bytes::count(&Arc::default(), 0, 0).unwrap() };
-        let (call, outcome) = Call::new(work, slot, Deadline::after(now, Duration::from_secs(60)));
+        let urgency = Deadline::after(now, Duration::from_secs(60)).into();
+        let work = Work { inputs: vec![], _bytes: Bytes::count(&Arc::default(), 0, all_of(0)).unwrap() };
+        let (call, outcome) = Call::new(work, slot(now, urgency), urgency);
         std::mem::forget(outcome);
         call
     }

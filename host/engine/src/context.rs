@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use sandmill_domain::ports::Inference;
-use sandmill_domain::{Batch, BatchReason, Blame, Code, Deadline, Fault, Lender, Tensor};
+use sandmill_domain::{Batch, BatchReason, Blame, Code, Deadline, Fault, Lender, Tensor, Urgency};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use crate::batch::{Policy, Slot};
 use crate::call::{Answer, Call, Owner, Run, Work, late};
 use crate::lock;
+use crate::order::Rank;
+use crate::pad::Padding;
 use crate::queue::{Fetched, Next, Queue};
 use crate::rows::{self, Rows};
 use crate::session::{Live, Seat, Stop};
@@ -64,6 +66,8 @@ pub(crate) struct Plan {
     pub(crate) policy: Policy,
     /// None if the model's tensors have no rows.
     pub(crate) rows: Option<Rows>,
+    /// Which axes are filled up to their buckets.
+    pub(crate) padding: Padding,
     /// Which runs are made on the threads that carry requests, if any.
     pub(crate) inline: Option<Inline>,
 }
@@ -186,22 +190,27 @@ impl Contexts {
     }
 
     /// Queues a run, or makes it at once if it is short; the answer ends it when it is dropped.
-    pub(crate) fn submit(&self, inputs: Vec<Tensor>, deadline: Deadline) -> Result<Answer, Fault> {
+    pub(crate) fn submit(&self, inputs: Vec<Tensor>, urgency: impl Into<Urgency>) -> Result<Answer, Fault> {
         let submitted = Instant::now();
+        let urgency @ Urgency { deadline, priority } = urgency.into();
         if deadline.is_past(submitted) {
             return Err(late(false));
         }
         let queue = &self.shared.queue;
         let plan = self.shared.plan.get();
-        let rows = plan.and_then(|plan| plan.rows.as_ref()).and_then(|rows| rows.count(&inputs));
+        let rows = plan.and_then(|plan| plan.rows.as_ref()?.count(&inputs, &plan.padding));
         let (rows, tail) = rows.map_or((None, Vec::new()), |(rows, tail)| (Some(rows), tail));
         if plan.is_none() {
             *lock(&self.shared.called) = inputs.iter().map(Called::of).collect();
         }
         let bytes = inputs.iter().map(|tensor| tensor.data.len()).fold(0, usize::saturating_add);
+        let work_bytes = queue.count(bytes, priority)?;
+        // As the model will see them.
+        let bytes = plan.map_or(bytes, |plan| plan.padding.bytes(&inputs));
         let short = plan.and_then(|plan| plan.inline).is_some_and(|inline| bytes <= inline.bytes_max);
-        let work = Work { inputs, _bytes: queue.count(bytes)? };
-        let (call, outcome) = Call::new(work, Slot { rows, tail, bytes, submitted }, deadline);
+        let work = Work { inputs, _bytes: work_bytes };
+        let slot = Slot { rows, tail, bytes, submitted, rank: Rank::new(urgency, submitted) };
+        let (call, outcome) = Call::new(work, slot, urgency);
         // Before it may run: here, if it is short.
         let watch = self.shared.watchdog.watch(deadline.instant(), Arc::clone(&call) as Arc<dyn Expire>);
         match queue.push(Arc::clone(&call), short)? {
@@ -320,21 +329,37 @@ impl Shared {
 
     fn alone(&self, call: &Arc<Call>, inputs: Vec<Tensor>, turn: Turn<'_>) {
         let started = Instant::now();
-        let Some(outputs) = self.run(std::slice::from_ref(call), &inputs, turn) else { return };
-        // Lent memory goes home before the caller hears of the end, so that it may lend as much again at once.
-        drop(inputs);
+        let Some(outputs) = self.run_padded(call, inputs, turn) else { return };
         let outputs = outputs.map_err(|fault| if call.is_wanted() { self.judge(fault, turn) } else { fault });
         let batch = Batch { rows: call.slot.rows.unwrap_or(1), reason: turn.reason };
         call.end(outputs.map(|outputs| inference(call, outputs, turn, started.elapsed(), Some(batch))));
     }
 
+    /// Lent memory goes home before the caller hears of the end, so that it may lend as much again at once.
+    fn run_padded(&self, call: &Arc<Call>, inputs: Vec<Tensor>, turn: Turn<'_>) -> Option<Result<Vec<Tensor>, Fault>> {
+        let run = |inputs: &[Tensor]| self.run(std::slice::from_ref(call), inputs, turn);
+        let Some(padding) = self.plan.get().map(|plan| &plan.padding).filter(|padding| !padding.is_empty()) else {
+            return run(&inputs);
+        };
+        let sizes = padding.sizes(&inputs);
+        let padded = match padding.pad(inputs, &*self.lender) {
+            Ok(padded) => padded,
+            Err(fault) => return Some(Err(fault)),
+        };
+        let outputs = run(&padded)?;
+        Some(outputs.and_then(|outputs| padding.cut(outputs, &sizes, &*self.lender)))
+    }
+
     /// Gives the inputs back if nothing came of it for anybody.
     fn together(&self, calls: &[Arc<Call>], inputs: Vec<Vec<Tensor>>, turn: Turn<'_>) -> Vec<Vec<Tensor>> {
-        let Some(rows) = self.plan.get().and_then(|plan| plan.rows.as_ref()) else { return inputs };
+        let Some((rows, padding)) = self.plan.get().and_then(|plan| Some((plan.rows.as_ref()?, &plan.padding))) else {
+            return inputs;
+        };
         let counts: Vec<usize> = calls.iter().filter_map(|call| call.slot.rows).collect();
-        let ran = rows.join(&inputs, &*self.lender).and_then(|joined| {
+        let ran = rows.join(&inputs, padding, &*self.lender).and_then(|joined| {
             let outputs = self.run(calls, &joined, turn).unwrap_or_else(|| Ok(Vec::new()))?;
-            rows::split(&outputs, &counts)
+            let parts = rows::split(&outputs, &counts)?.into_iter().zip(&inputs);
+            parts.map(|(part, inputs)| padding.cut(part, &padding.sizes(inputs), &*self.lender)).collect::<Result<Vec<_>, _>>()
         });
         let parts = match ran {
             Ok(parts) if parts.len() == calls.len() => parts,
@@ -473,7 +498,7 @@ mod tests {
     use std::sync::mpsc;
 
     use bytes::Bytes;
-    use sandmill_domain::{Axis, Dtype, Signature, TensorSpec};
+    use sandmill_domain::{Axis, Deadline, Dtype, Signature, TensorSpec};
 
     use super::*;
     use crate::test_support::{self, Fake, Idle};
@@ -626,7 +651,7 @@ mod tests {
     #[tokio::test]
     async fn short_runs_are_made_where_the_request_is_until_one_takes_too_long() {
         let inline = Inline { bytes_max: 1000, rows_max: 1, time: Duration::from_micros(100) };
-        let contexts = telling(Plan { policy: Policy::OFF, rows: None, inline: Some(inline) });
+        let contexts = telling(Plan { policy: Policy::OFF, rows: None, padding: Padding::default(), inline: Some(inline) });
         assert!(ran_inline(&contexts, 10).await);
         assert!(!ran_inline(&contexts, 1001).await, "larger than what was measured");
         assert!(ran_inline(&contexts, 10).await);
@@ -636,7 +661,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_measured_time_runs_are_made_on_threads() {
-        let contexts = telling(Plan { policy: Policy::OFF, rows: None, inline: None });
+        let contexts = telling(Plan { policy: Policy::OFF, rows: None, padding: Padding::default(), inline: None });
         assert!(!ran_inline(&contexts, 1).await);
     }
 
@@ -651,7 +676,7 @@ mod tests {
         let inline = Inline { bytes_max: 1000, rows_max: 4096, time: Duration::from_micros(100) };
         // It would wait for a task, and for others.
         let policy = Policy { rows_max: 4096, ..Policy::OFF };
-        let contexts = telling(Plan { policy, rows: Some(rows), inline: Some(inline) });
+        let contexts = telling(Plan { policy, rows: Some(rows), padding: Padding::default(), inline: Some(inline) });
         assert!(!futures_util::FutureExt::now_or_never(ran_inline(&contexts, 10)).unwrap_or(false));
     }
 
@@ -662,7 +687,7 @@ mod tests {
         let ids = Tensor { name: "ids".into(), dtype: Dtype::Int64, shape: vec![1, 3], data: data.into() };
         drop(gated.contexts.submit(vec![ids], within(HOUR)).unwrap());
         assert_eq!(gated.contexts.take_called(), [Called { name: "ids".into(), shape: vec![1, 3], whole_max: 300 }]);
-        gated.contexts.adopt(Plan { policy: Policy::OFF, rows: None, inline: None });
+        gated.contexts.adopt(Plan { policy: Policy::OFF, rows: None, padding: Padding::default(), inline: None });
         drop(gated.contexts.submit(tensor("x", 1), within(HOUR)).unwrap());
         assert_eq!(gated.contexts.take_called(), []);
         (0..2).for_each(|_| gated.end.send(()).unwrap());

@@ -18,6 +18,8 @@ mod log;
 mod memory;
 mod noise;
 mod notebook;
+mod order;
+mod pad;
 mod pool;
 mod profile;
 mod quarantine;
@@ -40,7 +42,7 @@ use std::time::Duration;
 
 use ort::environment::Environment;
 use sandmill_domain::ports::{BoxFuture, Inference, Model};
-use sandmill_domain::{Deadline, Fault, Lender, ModelEvent, ModelInfo, ModelProfile, ModelState, Tensor};
+use sandmill_domain::{Fault, Lender, ModelEvent, ModelInfo, ModelProfile, ModelState, Tensor, Urgency};
 use thiserror::Error;
 
 use crate::builder::{Builder, First, Wrap};
@@ -314,8 +316,8 @@ impl Model for OnnxModel {
     }
 
     /// Queues the run at once, before the future is polled; the future resolves at the deadline at the latest.
-    fn infer(&self, inputs: Vec<Tensor>, deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
-        let answer = self.contexts.submit(inputs, deadline);
+    fn infer(&self, inputs: Vec<Tensor>, urgency: Urgency) -> BoxFuture<'_, Result<Inference, Fault>> {
+        let answer = self.contexts.submit(inputs, urgency);
         Box::pin(async move { answer?.wait().await })
     }
 }

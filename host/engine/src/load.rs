@@ -11,13 +11,14 @@ use bytes::Bytes;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::{AutoDevicePolicy, LoadCanceler, SessionBuilder};
-use sandmill_domain::{Batching, Fault, ModelInfo};
+use sandmill_domain::{AxisRule, Batching, Fault, ModelInfo};
 use sandmill_worker::Death;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::inspect::{Refusal, Seen, inspect};
 use crate::library::guard;
+use crate::pad::Padding;
 use crate::recycler::Budget;
 use crate::signature::{self, AxisBounds};
 use crate::watchdog::{Expire, Watchdog};
@@ -67,8 +68,8 @@ pub struct ModelOptions {
     pub batch_max: i64,
     /// The bound of any other axis that varies.
     pub axis_max: i64,
-    /// Bounds of certain axes, by the model's symbol, or as `input[1]` for an axis without one.
-    pub axes: BTreeMap<String, i64>,
+    /// The sizes of certain axes, by the model's symbol, or as `input[1]` for an axis without one.
+    pub axes: BTreeMap<String, AxisRule>,
     /// Whether calls share runs.
     pub batching: Batching,
     /// The rows of one run that calls share, at most.
@@ -191,6 +192,14 @@ pub enum LoadError {
         /// The names that there are.
         known: Vec<String>,
     },
+    /// An axis is to be padded, but cannot be.
+    #[error("the axis `{axis}` cannot be padded: {why}")]
+    Padding {
+        /// Which.
+        axis: String,
+        /// Why not.
+        why: String,
+    },
     /// The custom metadata is too large.
     #[error("the model's metadata has {bytes} bytes, but only {METADATA_BYTES_MAX} are allowed")]
     Metadata {
@@ -220,7 +229,7 @@ impl ModelOptions {
             ("queue_max", self.queue_max, 1 << 20),
         ];
         counts.into_iter().try_for_each(|(name, given, max)| check_option(name, given as i128, max as i128))?;
-        let axes = self.axes.iter().map(|(name, max)| (name.as_str(), *max));
+        let axes = self.axes.iter().map(|(name, rule)| (name.as_str(), rule.max()));
         let mut sizes = [("batch_max", self.batch_max), ("axis_max", self.axis_max)].into_iter().chain(axes);
         sizes.try_for_each(|(name, given)| check_option(name, given.into(), i64::MAX.into()))
     }
@@ -254,6 +263,7 @@ pub(crate) fn load(
     let took = begun.elapsed();
     let bounds = AxisBounds { batch_max: options.batch_max, axis_max: options.axis_max, named: &options.axes };
     let signature = signature::read(&session, &bounds)?;
+    Padding::of(&signature, &options.axes)?;
     let metadata = metadata(&session)?;
     Ok(Loaded { session, info: ModelInfo { name: name.to_owned(), signature, metadata }, took, seen })
 }
@@ -339,7 +349,10 @@ mod tests {
             (|options| options.intra_threads = 0, "`intra_threads` is 0, but must be from 1 to 1024"),
             (|options| options.queue_max = 0, "`queue_max` is 0, but must be from 1 to 1048576"),
             (|options| options.batch_max = 0, "`batch_max` is 0, but must be from 1 to 9223372036854775807"),
-            (|options| options.axes = [("seq".into(), -1)].into(), "`seq` is -1, but must be from 1 to 9223372036854775807"),
+            (
+                |options| options.axes = [("seq".into(), AxisRule::from(-1))].into(),
+                "`seq` is -1, but must be from 1 to 9223372036854775807",
+            ),
         ];
         for (change, expected) in cases {
             assert_eq!(with(change), Err(expected.to_owned()));

@@ -1,6 +1,8 @@
 //! Measures what a model's runs take on this machine, for batches of growing size, and whether a row's answer depends on its
 //! neighbours: from that follow the batches, and the thread that a run is made on. Knows nothing of the runtime.
 
+mod padding;
+
 use std::time::{Duration, Instant};
 
 use sandmill_domain::{Axis, BatchSize, Batching, Code, Dtype, Fault, Lender, ModelProfile, Signature, Tensor, TensorSpec};
@@ -12,6 +14,7 @@ use crate::context::{Called, Inline, Plan};
 use crate::inspect::Seen;
 use crate::load::ModelOptions;
 use crate::noise::Noise;
+use crate::pad::Padding;
 use crate::rows::{self, Rows};
 use crate::trial::Trial;
 use crate::warm_up::Warm;
@@ -45,9 +48,14 @@ pub(crate) struct Measured {
 impl Measured {
     /// Of a model that cannot be measured: a run of it does not end.
     pub(crate) fn nothing() -> Self {
-        let why = || Err("a run that was to be measured did not end".to_owned());
-        let profile = ModelProfile { sizes: Vec::new(), batches: why(), inline: why() };
-        Self { plan: Plan { policy: Policy::OFF, rows: None, inline: None }, profile, warm: None }
+        let why = "a run that was to be measured did not end";
+        let profile = ModelProfile {
+            sizes: Vec::new(),
+            batches: Err(why.to_owned()),
+            inline: Err(why.to_owned()),
+            padding: Err(why.to_owned()),
+        };
+        Self { plan: Plan { policy: Policy::OFF, rows: None, padding: Padding::default(), inline: None }, profile, warm: None }
     }
 }
 
@@ -67,6 +75,9 @@ impl Measure<'_> {
     pub(crate) fn take(&self) -> Measured {
         let rows = Rows::of(self.signature);
         let noise = self.noise();
+        let padding = self.padding(noise.as_ref());
+        let filled = |noise: Noise| padding.as_ref().map_or(noise.clone(), |padding| noise.filled(self, padding));
+        let noise = noise.map(filled);
         let (sizes, paying) = match &noise {
             Some(noise) => self.measure(noise, rows.as_ref().ok()),
             None if self.trial.deadline.is_past(Instant::now()) => {
@@ -96,10 +107,12 @@ impl Measure<'_> {
         let policy = Policy { rows_max, bytes_max: measured.map_or(usize::MAX, |size| size.bytes), delay };
         let inline = self.inline(&sizes, policy);
         let told = inline.as_ref().map(|inline| inline.bytes_max).map_err(Clone::clone);
-        let plan = Plan { policy, rows: rows.ok(), inline: inline.ok() };
-        let warm =
-            noise.map(|noise| Warm { noise, sizes: sizes.iter().copied().take_while(|size| size.rows <= rows_max).collect() });
-        Measured { plan, profile: ModelProfile { sizes, batches, inline: told }, warm }
+        let padded = |padding: &Padding| padding.axes().map(|(axis, buckets)| (axis.to_owned(), buckets.to_vec())).collect();
+        let profile = ModelProfile { sizes, batches, inline: told, padding: padding.as_ref().map(padded).map_err(Clone::clone) };
+        let sizes = profile.sizes.iter().copied().take_while(|size| size.rows <= rows_max).collect();
+        let warm = noise.map(|noise| Warm { noise, sizes });
+        let plan = Plan { policy, rows: rows.ok(), padding: padding.unwrap_or_default(), inline: inline.ok() };
+        Measured { plan, profile, warm }
     }
 
     /// The noise that the model takes: of the shapes that it was last called with, else of others, one after the other.
@@ -129,11 +142,8 @@ impl Measure<'_> {
 
     /// Noise whose axes that vary have this size, or their bound.
     fn of(&self, size: i64) -> Noise {
-        let axis = |axis: &Axis| match axis {
-            Axis::Fixed(size) => *size,
-            Axis::Dynamic { max, .. } => size.min(*max),
-        };
-        let shapes = self.signature.inputs.iter().map(|spec| spec.shape.iter().map(axis).collect()).collect();
+        let shapes = self.signature.inputs.iter();
+        let shapes = shapes.map(|spec| spec.shape.iter().map(|axis| axis.nearest(size)).collect()).collect();
         Noise { shapes, whole_max: vec![1; self.signature.inputs.len()] }
     }
 
@@ -189,11 +199,11 @@ impl Measure<'_> {
         // The first row once more, beside others.
         let mut company = split(&others)?;
         company[0].clone_from(&singles[0]);
-        let joined = rows.join(&company, self.lender).map_err(failed)?;
+        let joined = rows.join(&company, &Padding::default(), self.lender).map_err(failed)?;
         differ(&split(&run(joined)?)?[0], &together[0]).map_err(depend)?;
         // And beside giants, by which a scale that all rows share would be made.
         company.iter_mut().skip(1).flatten().for_each(enlarge);
-        let joined = rows.join(&company, self.lender).map_err(failed)?;
+        let joined = rows.join(&company, &Padding::default(), self.lender).map_err(failed)?;
         differ(&split(&run(joined)?)?[0], &together[0]).map_err(depend)
     }
 
@@ -214,7 +224,7 @@ impl Measure<'_> {
     fn rows_max(&self) -> usize {
         let first = |axis: Option<&Axis>| match axis {
             Some(Axis::Dynamic { max, .. }) => usize::try_from(*max).unwrap_or(usize::MAX),
-            Some(Axis::Fixed(_)) | None => 1,
+            Some(Axis::Fixed(_) | Axis::Sizes { .. }) | None => 1,
         };
         let bounds = self.signature.inputs.iter().map(|spec| first(spec.shape.first()));
         bounds.fold(self.options.batch_rows_max, usize::min).max(1)

@@ -6,11 +6,12 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use sandmill_domain::{Advice, BatchReason, Code, Fault};
+use sandmill_domain::{Advice, BatchReason, Code, Fault, Priority};
 
 use crate::batch::{self, Policy, Step};
 use crate::call::{Bytes, Call, full};
 use crate::lock;
+use crate::order::Room;
 
 /// The queue; closed when its model goes away.
 pub(crate) struct Queue {
@@ -191,12 +192,12 @@ impl Queue {
         had_tasks
     }
 
-    /// Counts a call's bytes against the bound.
+    /// Counts a call's bytes against the part of the bound that is there for its priority.
     ///
     /// # Errors
     /// `Overloaded`.
-    pub(crate) fn count(&self, bytes: usize) -> Result<Bytes, Fault> {
-        Bytes::count(&self.bytes, bytes, self.bytes_max)
+    pub(crate) fn count(&self, bytes: usize, priority: Priority) -> Result<Bytes, Fault> {
+        Bytes::count(&self.bytes, bytes, Room::of(priority, self.bytes_max)).ok_or_else(|| full(priority))
     }
 
     /// Queues a call, for a task if it is `short`.
@@ -208,12 +209,13 @@ impl Queue {
         if waiting.closed {
             return Err(Fault::new(Code::NotReady, "the model is going away"));
         }
-        if waiting.len() >= self.calls_max {
+        let room = Room::of(call.priority, self.calls_max);
+        if room.add(waiting.len(), 1).is_none() {
             waiting.for_threads.forget();
             waiting.for_tasks.forget();
         }
-        if waiting.len() >= self.calls_max {
-            return Err(full());
+        if room.add(waiting.len(), 1).is_none() {
+            return Err(full(call.priority));
         }
         waiting.asked = Instant::now();
         if !matches!(waiting.gate, Gate::Open) {
@@ -377,18 +379,24 @@ fn not_loaded(until: Instant, why: &str) -> Fault {
 mod tests {
     use std::time::Duration;
 
-    use sandmill_domain::Deadline;
+    use sandmill_domain::{Deadline, Urgency};
 
     use super::*;
     use crate::batch::Slot;
     use crate::call::Work;
+    use crate::order::Rank;
 
     fn call(queue: &Queue) -> Arc<Call> {
+        of(queue, Priority::Normal)
+    }
+
+    fn of(queue: &Queue, priority: Priority) -> Arc<Call> {
         let now = Instant::now();
-        let slot = Slot { rows: Some(1), tail: vec![], bytes: 0, submitted: now };
-        let work = Work { inputs: vec![], _bytes: queue.count(0).unwrap() };
+        let urgency = Urgency { deadline: Deadline::after(now, Duration::from_secs(60)), priority };
+        let slot = Slot { rows: Some(1), tail: vec![], bytes: 0, submitted: now, rank: Rank::new(urgency, now) };
+        let work = Work { inputs: vec![], _bytes: queue.count(0, priority).unwrap() };
         // Held by the queue alone: the reply is still there.
-        let (call, outcome) = Call::new(work, slot, Deadline::after(now, Duration::from_secs(60)));
+        let (call, outcome) = Call::new(work, slot, urgency);
         std::mem::forget(outcome);
         call
     }
@@ -479,6 +487,39 @@ mod tests {
         queue.set(Policy::OFF, Some(Policy { rows_max: 4, ..Policy::OFF }));
         assert!(leaves(&queue, false) && sends(&queue));
         assert!(queue.push(call(&queue), true).is_err_and(|fault| fault.code == Code::Overloaded));
+    }
+
+    #[test]
+    fn lower_priorities_leave_room_for_higher_ones() {
+        use Priority::{High, Low, Normal};
+        let queue = Queue::new(8, 80, 1);
+        let push = |priority| queue.push(of(&queue, priority), false).err().map(|fault| fault.message);
+        let fits = |priority, count| (0..count).all(|_| push(priority).is_none());
+        assert!(fits(Low, 4));
+        assert_eq!(push(Low).unwrap(), "the model's queue is full for calls of priority low, which may fill half of it");
+        assert!(fits(Normal, 2));
+        assert_eq!(push(Normal).unwrap(), "the model's queue is full for calls of priority normal, which may fill 3/4 of it");
+        assert!(fits(High, 2));
+        assert_eq!(push(High).unwrap(), "the model's queue is full");
+
+        let mut held = vec![queue.count(40, Low).unwrap()];
+        assert!(queue.count(1, Low).is_err());
+        held.push(queue.count(20, Normal).unwrap());
+        assert!(queue.count(1, Normal).is_err());
+        held.push(queue.count(20, High).unwrap());
+        assert!(queue.count(1, High).is_err_and(|fault| fault.code == Code::Overloaded));
+        drop(held);
+        assert!(queue.count(81, High).is_err() && queue.count(80, Low).is_ok(), "whoever is alone may take all");
+    }
+
+    #[test]
+    fn calls_of_a_higher_priority_are_fetched_first() {
+        let queue = Queue::new(16, 0, 1);
+        for priority in [Priority::Low, Priority::Normal, Priority::Normal, Priority::High] {
+            assert!(matches!(queue.push(of(&queue, priority), false), Ok(Next::Leave)));
+        }
+        let fetched: Vec<_> = (0..4).map(|_| queue.wait().unwrap().calls[0].priority).collect();
+        assert_eq!(fetched, [Priority::High, Priority::Normal, Priority::Normal, Priority::Low]);
     }
 
     #[test]

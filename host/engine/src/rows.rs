@@ -4,6 +4,8 @@
 use sandmill_domain::{Axis, Code, Fault, Lender, Signature, Tensor, TensorSpec};
 use serde::{Deserialize, Serialize};
 
+use crate::pad::{Padding, Sizes};
+
 /// The inputs of a model that runs many rows at once.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Rows {
@@ -34,8 +36,9 @@ impl Rows {
         Ok(Self { inputs: signature.inputs.iter().map(|spec| spec.name.clone()).collect() })
     }
 
-    /// How many rows a call's inputs have, and the sizes of all other axes; none if they do not agree.
-    pub(crate) fn count(&self, inputs: &[Tensor]) -> Option<(usize, Vec<i64>)> {
+    /// How many rows a call's inputs have, and the sizes of all other axes as the model will see them; none if they do not agree.
+    pub(crate) fn count(&self, inputs: &[Tensor], padding: &Padding) -> Option<(usize, Vec<i64>)> {
+        let sizes = padding.sizes(inputs);
         let mut rows = None;
         let mut tail = Vec::with_capacity(2 * self.inputs.len());
         for name in &self.inputs {
@@ -46,18 +49,22 @@ impl Rows {
             }
             rows = Some(*first);
             // The number of axes, which the signature has fixed, keeps the inputs apart.
-            tail.extend_from_slice(rest);
+            match padding.shape(name, tensor, &sizes) {
+                Some(padded) => tail.extend(padded.into_iter().skip(1)),
+                None => tail.extend_from_slice(rest),
+            }
         }
         let rows = usize::try_from(rows?).ok().filter(|rows| *rows > 0)?;
         Some((rows, tail))
     }
 
-    /// One run's inputs of those of several calls: one copy of each.
+    /// One run's inputs of those of several calls: one copy of each, padded on the way.
     ///
     /// # Errors
     /// `Overloaded` if there is no memory for them.
-    pub(crate) fn join(&self, calls: &[Vec<Tensor>], lender: &dyn Lender) -> Result<Vec<Tensor>, Fault> {
-        self.inputs.iter().map(|name| join(name, calls, lender)).collect()
+    pub(crate) fn join(&self, calls: &[Vec<Tensor>], padding: &Padding, lender: &dyn Lender) -> Result<Vec<Tensor>, Fault> {
+        let sizes: Vec<Sizes> = calls.iter().map(|inputs| padding.sizes(inputs)).collect();
+        self.inputs.iter().map(|name| join(name, calls, &sizes, padding, lender)).collect()
     }
 }
 
@@ -89,34 +96,32 @@ pub(crate) fn split(outputs: &[Tensor], rows: &[usize]) -> Result<Vec<Vec<Tensor
 
 /// The model's own name for rows.
 fn symbol(spec: &TensorSpec) -> Option<&str> {
-    match spec.shape.first() {
-        Some(Axis::Dynamic { symbol, .. }) => symbol.as_deref(),
-        Some(Axis::Fixed(_)) | None => None,
-    }
+    spec.shape.first().and_then(Axis::symbol)
 }
 
 fn check(spec: &TensorSpec) -> Result<(), &'static str> {
     match spec.shape.first() {
         None => Err("is a scalar, which has no rows"),
         Some(Axis::Fixed(_)) => Err("has a fixed number of rows"),
+        Some(Axis::Sizes { .. }) => Err("has rows in certain numbers only"),
         Some(Axis::Dynamic { .. }) if spec.dtype.size().is_none() => Err("holds byte strings, whose rows differ in length"),
         Some(Axis::Dynamic { .. }) => Ok(()),
     }
 }
 
-fn join(name: &str, calls: &[Vec<Tensor>], lender: &dyn Lender) -> Result<Tensor, Fault> {
+fn join(name: &str, calls: &[Vec<Tensor>], sizes: &[Sizes], padding: &Padding, lender: &dyn Lender) -> Result<Tensor, Fault> {
     let missing = || Fault::new(Code::Internal, format!("tensor `{name}` is missing from a batch"));
-    let parts: Vec<&Tensor> = calls
-        .iter()
-        .map(|inputs| inputs.iter().find(|tensor| tensor.name == name).ok_or_else(missing))
-        .collect::<Result<_, _>>()?;
-    let first = parts.first().ok_or_else(missing)?;
-    let mut buffer = lender.lend(parts.iter().map(|part| part.data.len()).sum())?;
-    for part in &parts {
-        buffer.push(&part.data).map_err(|_| Fault::new(Code::Internal, "a lent buffer is too short"))?;
+    let find = |inputs: &'_ [Tensor]| inputs.iter().position(|tensor| tensor.name == name).ok_or_else(missing);
+    let part = |(inputs, sizes)| find(inputs).map(|at| (&inputs[at], sizes));
+    let parts: Vec<(&Tensor, &Sizes)> = calls.iter().map(Vec::as_slice).zip(sizes).map(part).collect::<Result<_, _>>()?;
+    let (first, _) = parts.first().ok_or_else(missing)?;
+    let mut buffer = padding.lend(&parts, lender)?;
+    let (mut rows, mut shape) = (0, Vec::new());
+    for (part, sizes) in &parts {
+        shape = padding.write(part, sizes, &mut buffer)?;
+        rows += shape.first().unwrap_or(&0);
     }
-    let rows = parts.iter().filter_map(|part| part.shape.first()).sum();
-    let shape = std::iter::once(rows).chain(first.shape.iter().skip(1).copied()).collect();
+    shape.iter_mut().take(1).for_each(|first| *first = rows);
     Ok(Tensor { name: name.to_owned(), dtype: first.dtype, shape, data: buffer.freeze() })
 }
 
@@ -169,13 +174,13 @@ mod tests {
 
     #[test]
     fn what_went_in_row_by_row_comes_out_row_by_row() {
-        let rows = rows(&["a", "b"]);
+        let (rows, none) = (rows(&["a", "b"]), Padding::default());
         // In any order.
         let one = vec![tensor("b", &[1, 1], &[9]), tensor("a", &[1, 2], &[1, 2])];
         let two = vec![tensor("a", &[2, 2], &[3, 4, 5, 6]), tensor("b", &[2, 1], &[8, 7])];
-        assert_eq!(rows.count(&one), Some((1, vec![2, 1])));
-        assert_eq!(rows.count(&two), Some((2, vec![2, 1])));
-        let joined = rows.join(&[one, two], &Pool::new(1 << 20, 0)).unwrap();
+        assert_eq!(rows.count(&one, &none), Some((1, vec![2, 1])));
+        assert_eq!(rows.count(&two, &none), Some((2, vec![2, 1])));
+        let joined = rows.join(&[one, two], &none, &Pool::new(1 << 20, 0)).unwrap();
         assert_eq!(joined, [tensor("a", &[3, 2], &[1, 2, 3, 4, 5, 6]), tensor("b", &[3, 1], &[9, 8, 7])]);
         let parts = split(&joined, &[1, 2]).unwrap();
         assert_eq!(parts[0], [tensor("a", &[1, 2], &[1, 2]), tensor("b", &[1, 1], &[9])]);
@@ -184,12 +189,12 @@ mod tests {
 
     #[test]
     fn rows_that_do_not_agree_are_no_rows() {
-        let rows = rows(&["a", "b"]);
-        let both = |a: &[i64], b: &[i64]| rows.count(&[tensor("a", a, &[]), tensor("b", b, &[])]);
+        let (rows, none) = (rows(&["a", "b"]), Padding::default());
+        let both = |a: &[i64], b: &[i64]| rows.count(&[tensor("a", a, &[]), tensor("b", b, &[])], &none);
         assert_eq!(both(&[2, 1], &[3, 1]), None);
         assert_eq!(both(&[0, 1], &[0, 1]), None);
         assert_eq!(both(&[], &[]), None);
-        assert_eq!(rows.count(&[tensor("a", &[1, 1], &[])]), None);
+        assert_eq!(rows.count(&[tensor("a", &[1, 1], &[])], &none), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ort::session::Session;
 use ort::value::{Outlet, ValueType};
 use ort_sys::ONNXTensorElementDataType;
-use sandmill_domain::{Axis, Dtype, Signature, TensorSpec};
+use sandmill_domain::{Axis, AxisRule, Dtype, Signature, TensorSpec};
 
 use crate::load::LoadError;
 use crate::raw;
@@ -17,7 +17,7 @@ pub(crate) struct AxisBounds<'a> {
     /// Of any other.
     pub(crate) axis_max: i64,
     /// By the model's symbol, or `tensor[axis]` for an axis without one.
-    pub(crate) named: &'a BTreeMap<String, i64>,
+    pub(crate) named: &'a BTreeMap<String, AxisRule>,
 }
 
 /// Reads the signature of a loaded model.
@@ -56,11 +56,11 @@ impl Declared {
         Ok(Self { name, dtype, axes })
     }
 
-    fn spec(&self, max: impl Fn(&str, usize, Option<&str>) -> i64) -> TensorSpec {
+    fn spec(&self, vary: impl Fn(&str, usize, Option<&str>) -> Axis) -> TensorSpec {
         let axis = |(index, size): (usize, &Size)| match size {
             Size::Fixed(size) => Axis::Fixed(*size),
-            Size::Symbol(symbol) => Axis::Dynamic { symbol: Some(symbol.clone()), max: max(&self.name, index, Some(symbol)) },
-            Size::Unknown => Axis::Dynamic { symbol: None, max: max(&self.name, index, None) },
+            Size::Symbol(symbol) => vary(&self.name, index, Some(symbol)),
+            Size::Unknown => vary(&self.name, index, None),
         };
         TensorSpec { name: self.name.clone(), dtype: self.dtype, shape: self.axes.iter().enumerate().map(axis).collect() }
     }
@@ -101,12 +101,17 @@ fn bound(inputs: &[Declared], outputs: &[Declared], bounds: &AxisBounds<'_>) -> 
         _ => None,
     };
     let batches: BTreeSet<_> = inputs.iter().filter_map(batch_symbol).collect();
-    let max = |tensor: &str, index: usize, symbol: Option<&str>| {
+    let vary = |tensor: &str, index: usize, symbol: Option<&str>| {
         let name = symbol.map_or_else(|| axis_name(tensor, index), str::to_owned);
         let is_batch = symbol.map_or(index == 0, |symbol| batches.contains(symbol));
         let default = if is_batch { bounds.batch_max } else { bounds.axis_max };
-        bounds.named.get(&name).copied().unwrap_or(default)
+        let rule = bounds.named.get(&name);
+        let symbol = symbol.map(str::to_owned);
+        match rule.filter(|rule| rule.pad().is_none() && !rule.buckets().is_empty()) {
+            Some(rule) => Axis::Sizes { symbol, sizes: rule.buckets().to_vec() },
+            None => Axis::Dynamic { symbol, max: rule.map_or(default, AxisRule::max) },
+        }
     };
-    let specs = |tensors: &[Declared]| tensors.iter().map(|tensor| tensor.spec(max)).collect();
+    let specs = |tensors: &[Declared]| tensors.iter().map(|tensor| tensor.spec(vary)).collect();
     Ok(Signature { inputs: specs(inputs), outputs: specs(outputs) })
 }

@@ -115,9 +115,5 @@ fn zero(spec: &TensorSpec, axis_size: i64, lender: &dyn Lender) -> Result<Tensor
 
 /// The first axis is mostly the batch, which may well be 1.
 fn size(index: usize, axis: &Axis, axis_size: i64) -> i64 {
-    match axis {
-        Axis::Fixed(size) => *size,
-        Axis::Dynamic { .. } if index == 0 => 1,
-        Axis::Dynamic { max, .. } => axis_size.min(*max),
-    }
+    axis.nearest(if index == 0 { 1 } else { axis_size })
 }

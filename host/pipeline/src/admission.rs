@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use sandmill_domain::ports::{BoxFuture, Form, Outcome, Ticket};
 use sandmill_domain::{Advice, Code, Deadline, Fault, ReleaseNumber, Request};
+use sandmill_protocol::wish;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::account::Claim;
 use crate::call::Call;
 use crate::clock::now;
 use crate::release::Release;
+use crate::terms::Terms;
 
 /// The right to one call of one release.
 pub(crate) struct Admission {
     release: Arc<Release>,
     form: Form,
-    deadline: Deadline,
+    terms: Terms,
     _permit: OwnedSemaphorePermit,
     /// None for a call that no plugin takes part in.
     _claim: Option<Claim>,
@@ -24,8 +26,9 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// Takes a permit, or says why not.
-    pub(crate) fn grant(release: &Arc<Release>, form: Form, method: &Method) -> Result<Self, Fault> {
+    pub(crate) fn grant(release: &Arc<Release>, form: Form, method: &Method, headers: &HeaderMap) -> Result<Self, Fault> {
         check_method(release, form, method)?;
+        let wish = wish(headers)?;
         if form == Form::OpenInference && release.parts.model.is_none() {
             return Err(Fault::new(Code::NotFound, format!("function `{}` has no model", release.function())));
         }
@@ -37,8 +40,8 @@ impl Admission {
             }
             _ => None,
         };
-        let deadline = Deadline::after(now(), release.parts.limits.timeout);
-        Ok(Self { release: Arc::clone(release), form, deadline, _permit: permit, _claim: claim })
+        let terms = Terms::new(now(), release.parts.limits.timeout).with(wish);
+        Ok(Self { release: Arc::clone(release), form, terms, _permit: permit, _claim: claim })
     }
 }
 
@@ -48,7 +51,7 @@ impl Ticket for Admission {
     }
 
     fn deadline(&self) -> Deadline {
-        self.deadline
+        self.terms.urgency().deadline
     }
 
     fn release(&self) -> ReleaseNumber {
@@ -57,8 +60,8 @@ impl Ticket for Admission {
 
     fn call(self: Box<Self>, request: Request) -> BoxFuture<'static, Outcome> {
         Box::pin(async move {
-            let Self { release, form, deadline, _permit, _claim } = *self;
-            Call::new(&release, form, deadline).run(request).await
+            let Self { release, form, terms, _permit, _claim } = *self;
+            Call::new(&release, form, terms).run(request).await
         })
     }
 }

@@ -4,12 +4,13 @@
 use std::time::{Duration, Instant};
 
 use sandmill_domain::ports::{Form, Guest, Inference, Model, Outcome, Plugin, PluginUsage, Prepared, Stages};
-use sandmill_domain::{Code, Deadline, Fault, Reply, Request, RequestHead, Tensor};
+use sandmill_domain::{Code, Fault, Reply, Request, RequestHead, Tensor, Wish};
 use sandmill_protocol::{Wanted, decode, encode};
 
 use crate::clock::now;
 use crate::guard::judge;
 use crate::release::Release;
+use crate::terms::Terms;
 
 /// Half a millisecond's worth of JSON.
 const COMPUTED_INLINE_BYTES_MAX: usize = 64 << 10;
@@ -20,15 +21,15 @@ pub(crate) struct Call<'a> {
     handler: Option<&'a dyn Plugin>,
     pre: Option<&'a dyn Plugin>,
     post: Option<&'a dyn Plugin>,
-    deadline: Deadline,
+    terms: Terms,
 }
 
 /// What the request has become before the model.
 enum Work<'a> {
     /// The plugin answered at once.
     Answered(Reply),
-    /// Tensors that fit the model, and how its outputs become a reply.
-    Inputs(Vec<Tensor>, Finish<'a>),
+    /// Tensors that fit the model, how its outputs become a reply, and what the body asked for beside.
+    Inputs(Vec<Tensor>, Finish<'a>, Wish),
 }
 
 /// How the outputs become a reply.
@@ -42,32 +43,33 @@ enum Finish<'a> {
 }
 
 impl<'a> Call<'a> {
-    pub(crate) fn new(release: &'a Release, form: Form, deadline: Deadline) -> Self {
+    pub(crate) fn new(release: &'a Release, form: Form, terms: Terms) -> Self {
         let plugins = &release.parts.plugins;
         let (handler, pre, post) = match form {
             Form::Function => (plugins.handler.as_deref(), plugins.pre.as_deref(), plugins.post.as_deref()),
             Form::OpenInference => (None, None, None),
         };
-        Self { release, handler, pre, post, deadline }
+        Self { release, handler, pre, post, terms }
     }
 
     /// Runs the request to its end. Dropping the future ends the plugin's or the model's run.
-    pub(crate) async fn run(self, request: Request) -> Outcome {
+    pub(crate) async fn run(mut self, request: Request) -> Outcome {
         let mut stages = Stages::default();
         let result = match self.handler {
             // A handler is told itself of its models' failures, and what it makes of them is its own: nothing is reported.
             Some(handler) => self.handle(handler, request, &mut stages).await,
             None => self.answer(request, &mut stages).await,
         };
-        Outcome { result, stages }
+        Outcome { result: result.map_err(|fault| self.terms.blame(fault)), stages }
     }
 
-    async fn answer(&self, request: Request, stages: &mut Stages) -> Result<Reply, Fault> {
+    async fn answer(&mut self, request: Request, stages: &mut Stages) -> Result<Reply, Fault> {
         let Stages { preprocess, plugin: usage, .. } = stages;
-        let (inputs, finish) = match timed(preprocess, self.prepare(request, usage)).await? {
+        let (inputs, finish, wish) = match timed(preprocess, self.prepare(request, usage)).await? {
             Work::Answered(reply) => return Ok(reply),
-            Work::Inputs(inputs, finish) => (inputs, finish),
+            Work::Inputs(inputs, finish, wish) => (inputs, finish, wish),
         };
+        self.terms = self.terms.with(wish);
         let Inference { outputs, queued, ran, batch } = self.infer(inputs).await?;
         stages.queue = Some(queued);
         stages.inference = Some(ran);
@@ -79,8 +81,9 @@ impl<'a> Call<'a> {
     /// The model's run, and what it shows of the model.
     async fn infer(&self, inputs: Vec<Tensor>) -> Result<Inference, Fault> {
         let pass = self.release.guard.admit()?;
-        let left = self.deadline.remaining(now());
-        let ran = self.model()?.infer(inputs, self.deadline).await.map_err(|fault| self.blame(fault));
+        let urgency = self.terms.urgency();
+        let left = urgency.deadline.remaining(now());
+        let ran = self.model()?.infer(inputs, urgency).await.map_err(|fault| self.terms.blame(self.blame(fault)));
         pass.report(judge(&ran, left, self.release.parts.limits.timeout));
         ran
     }
@@ -98,7 +101,7 @@ impl<'a> Call<'a> {
     async fn handle(&self, plugin: &dyn Plugin, request: Request, stages: &mut Stages) -> Result<Reply, Fault> {
         let Stages { handle, plugin: usage, .. } = stages;
         let work = async {
-            let mut guest = plugin.open(self.deadline).await?;
+            let mut guest = plugin.open(self.terms.urgency()).await?;
             let reply = guest.handle(request).await;
             add(usage, guest.as_ref());
             reply
@@ -126,7 +129,7 @@ impl<'a> Call<'a> {
         usage: &mut Option<PluginUsage>,
     ) -> Result<Work<'a>, Fault> {
         let post = self.post.map(|post| (post, request.head.clone()));
-        let mut guest = plugin.open(self.deadline).await?;
+        let mut guest = plugin.open(self.terms.urgency()).await?;
         let prepared = guest.preprocess(request).await;
         *usage = Some(guest.usage());
         let tensors = match prepared? {
@@ -142,7 +145,7 @@ impl<'a> Call<'a> {
             Some((post, head)) => Finish::Plugin(post, head),
             None => Finish::Encode(Wanted::all(&model.signature)),
         };
-        Ok(Work::Inputs(tensors, finish))
+        Ok(Work::Inputs(tensors, finish, Wish::default()))
     }
 
     fn decode(&self, request: Request) -> Result<Work<'a>, Fault> {
@@ -153,7 +156,7 @@ impl<'a> Call<'a> {
             Some(post) => Finish::Plugin(post, request.head),
             None => Finish::Encode(decoded.wanted),
         };
-        Ok(Work::Inputs(decoded.inputs, finish))
+        Ok(Work::Inputs(decoded.inputs, finish, decoded.wish))
     }
 
     async fn finish(&self, outputs: Vec<Tensor>, finish: Finish<'_>, usage: &mut Option<PluginUsage>) -> Result<Reply, Fault> {
@@ -165,7 +168,7 @@ impl<'a> Call<'a> {
                 reply
             }
             Finish::Plugin(plugin, head) => {
-                let mut guest = plugin.open(self.deadline).await?;
+                let mut guest = plugin.open(self.terms.urgency()).await?;
                 let reply = guest.postprocess(&head, outputs).await;
                 add(usage, guest.as_ref());
                 reply

@@ -2,7 +2,7 @@
 //!
 //! [`Pipeline`] is what the edge sees ([`sandmill_domain::ports::Service`]): it resolves tenant → function → [`Release`]
 //! and admits (`admission`), also against what the tenant may use in all (`account`) and what its model's last runs have shown
-//! (`guard`, around the machine of `breaker`). A ticket's call then goes one way (`call`):
+//! (`guard`, around the machine of `breaker`), on the function's terms and the caller's (`terms`). A ticket's call then goes one way (`call`):
 //! prepare → check → infer → finish, or it is handled whole by a plugin. What comes back is one outcome. It knows models and plugins by their ports alone: no sockets, no wasmtime, no ONNX Runtime.
 
 mod account;
@@ -13,6 +13,7 @@ mod clock;
 mod guard;
 mod pipeline;
 mod release;
+mod terms;
 
 pub use account::Account;
 pub use pipeline::Pipeline;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use http::Method;
+use http::{HeaderMap, Method};
 use sandmill_domain::ports::{Description, Form, Service, Target, Ticket};
 use sandmill_domain::{Code, Fault, FunctionName, ModelState, TenantId};
 
@@ -93,9 +93,9 @@ impl Service for Pipeline {
         })
     }
 
-    fn admit(&self, target: &Target, method: &Method) -> Result<Box<dyn Ticket>, Fault> {
+    fn admit(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<Box<dyn Ticket>, Fault> {
         let release = self.resolve(target)?;
-        Ok(Box::new(Admission::grant(&release, target.form, method)?))
+        Ok(Box::new(Admission::grant(&release, target.form, method, headers)?))
     }
 
     fn describe(&self, target: &Target) -> Result<Description, Fault> {

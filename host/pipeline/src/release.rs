@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use http::Method;
 use sandmill_domain::ports::{Form, Model, Outcome, Plugin};
-use sandmill_domain::{BreakerState, Deadline, FunctionLimits, FunctionName, ReleaseNumber, Request, TenantId};
+use sandmill_domain::{BreakerState, FunctionLimits, FunctionName, ReleaseNumber, Request, TenantId};
 use tokio::sync::Semaphore;
 
 use crate::account::Account;
 use crate::call::Call;
 use crate::clock::now;
 use crate::guard::Guard;
+use crate::terms::Terms;
 
 /// What stands around the model.
 #[derive(Clone, Default)]
@@ -107,7 +108,7 @@ impl Release {
     /// Runs one request through the whole function, without admission: for the sample request that a release must
     /// answer before it is served.
     pub async fn rehearse(self: Arc<Self>, request: Request) -> Outcome {
-        let deadline = Deadline::after(now(), self.parts.limits.timeout);
-        Call::new(&self, Form::Function, deadline).run(request).await
+        let terms = Terms::new(now(), self.parts.limits.timeout);
+        Call::new(&self, Form::Function, terms).run(request).await
     }
 }

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use sandmill_domain::ports::{BoxFuture, Form, Inference, Model, Service, Target, Ticket};
 use sandmill_domain::{
-    Advice, Axis, Blame, BreakerLimits, BreakerState, Buffer, Code, Deadline, Dtype, Fault, FunctionLimits, FunctionName, Lender,
-    ModelInfo, ReleaseNumber, Reply, Request, RequestHead, Signature, TenantId, TenantLimits, Tensor, TensorSpec,
+    Advice, Axis, Blame, BreakerLimits, BreakerState, Buffer, Code, Dtype, Fault, FunctionLimits, FunctionName, Lender,
+    ModelInfo, ReleaseNumber, Reply, Request, RequestHead, Signature, TenantId, TenantLimits, Tensor, TensorSpec, Urgency,
 };
 use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts};
 use tokio::time::{advance, timeout};
@@ -49,7 +49,7 @@ impl Model for Moody {
         self
     }
 
-    fn infer(&self, inputs: Vec<Tensor>, _deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
+    fn infer(&self, inputs: Vec<Tensor>, _urgency: Urgency) -> BoxFuture<'_, Result<Inference, Fault>> {
         self.runs.fetch_add(1, Ordering::Relaxed);
         let mood = *self.mood.lock().expect("not poisoned");
         Box::pin(async move {
@@ -104,7 +104,7 @@ impl Scene {
     }
 
     fn admit(&self) -> Result<Box<dyn Ticket>, Fault> {
-        self.pipeline.admit(&target(), &Method::POST)
+        self.pipeline.admit(&target(), &Method::POST, &HeaderMap::new())
     }
 
     /// A refusal at admission, and when to come again.

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use sandmill_domain::ports::{BoxFuture, Form, Guest, Inference, Model, Outcome, Plugin, PluginUsage, Prepared, Service, Target};
 use sandmill_domain::{
-    Axis, Blame, Buffer, Code, Deadline, Dtype, Fault, FunctionLimits, FunctionName, Lender, ModelInfo, ReleaseNumber, Reply,
-    Request, RequestHead, Signature, TenantId, TenantLimits, Tensor, TensorSpec,
+    Axis, Blame, Buffer, Code, Dtype, Fault, FunctionLimits, FunctionName, Lender, ModelInfo, ReleaseNumber, Reply, Request,
+    RequestHead, Signature, TenantId, TenantLimits, Tensor, TensorSpec, Urgency,
 };
 use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts};
 
@@ -47,7 +47,7 @@ impl Model for Echo {
         self
     }
 
-    fn infer(&self, mut inputs: Vec<Tensor>, _deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
+    fn infer(&self, mut inputs: Vec<Tensor>, _urgency: Urgency) -> BoxFuture<'_, Result<Inference, Fault>> {
         self.runs.fetch_add(1, Ordering::Relaxed);
         "out".clone_into(&mut inputs[0].name);
         Box::pin(async { Ok(Inference { outputs: inputs, queued: Duration::ZERO, ran: Duration::from_millis(1), batch: None }) })
@@ -84,7 +84,7 @@ impl Plugin for Through {
         false
     }
 
-    fn open(&self, _deadline: Deadline) -> BoxFuture<'_, Result<Box<dyn Guest>, Fault>> {
+    fn open(&self, _urgency: Urgency) -> BoxFuture<'_, Result<Box<dyn Guest>, Fault>> {
         self.opened.fetch_add(1, Ordering::Relaxed);
         let guest = ThroughGuest { tensor: self.tensor, at_once: self.at_once, calls: 0 };
         Box::pin(async { Ok(Box::new(guest) as Box<dyn Guest>) })
@@ -163,11 +163,11 @@ fn request(body: &'static [u8]) -> Request {
 }
 
 async fn call(pipeline: &Pipeline, form: Form, body: &'static [u8]) -> Outcome {
-    pipeline.admit(&target(form), &Method::POST).expect("admitted").call(request(body)).await
+    pipeline.admit(&target(form), &Method::POST, &HeaderMap::new()).expect("admitted").call(request(body)).await
 }
 
 fn refusal(pipeline: &Pipeline, target: &Target, method: &Method) -> Fault {
-    pipeline.admit(target, method).map(|_ticket| ()).expect_err("a refusal")
+    pipeline.admit(target, method, &HeaderMap::new()).map(|_ticket| ()).expect_err("a refusal")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -251,7 +251,7 @@ async fn a_function_without_a_model_is_no_model() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn permits_are_bounded_and_come_back() {
     let pipeline = pipeline(Some(Echo::new()), Plugins::default());
-    let admit = || pipeline.admit(&target(Form::Function), &Method::POST);
+    let admit = || pipeline.admit(&target(Form::Function), &Method::POST, &HeaderMap::new());
     let held = (admit().expect("one"), admit().expect("two"));
     let fault = refusal(&pipeline, &target(Form::Function), &Method::POST);
     assert_eq!(fault.code, Code::TooManyRequests);
@@ -316,12 +316,12 @@ async fn a_tenants_bounds_are_taken_with_the_ticket() {
         let plugins = || Plugins { pre: side(), ..Plugins::default() };
         let one = pipeline_of(Some(Echo::new()), plugins(), &account);
         let two = pipeline_of(Some(Echo::new()), plugins(), &account);
-        let held = one.admit(&target(Form::Function), &Method::POST).expect("the first");
+        let held = one.admit(&target(Form::Function), &Method::POST, &HeaderMap::new()).expect("the first");
         let fault = refusal(&two, &target(Form::Function), &Method::POST);
         assert_eq!((fault.code, fault.blame), (Code::TooManyRequests, Blame::Caller));
         assert!(fault.message.contains(name), "{fault}");
-        assert!(two.admit(&target(Form::OpenInference), &Method::POST).is_ok(), "no plugin takes part");
+        assert!(two.admit(&target(Form::OpenInference), &Method::POST, &HeaderMap::new()).is_ok(), "no plugin takes part");
         drop(held);
-        assert!(two.admit(&target(Form::Function), &Method::POST).is_ok());
+        assert!(two.admit(&target(Form::Function), &Method::POST, &HeaderMap::new()).is_ok());
     }
 }

@@ -88,7 +88,7 @@ fn raw_shape(spec: &TensorSpec, body_bytes: usize) -> Option<Vec<i64>> {
     for (position, axis) in spec.shape.iter().enumerate() {
         match axis {
             Axis::Fixed(size) => shape.push(*size),
-            Axis::Dynamic { .. } => {
+            Axis::Dynamic { .. } | Axis::Sizes { .. } => {
                 shape.push(1);
                 open.push(position);
             }

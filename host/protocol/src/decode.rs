@@ -3,7 +3,7 @@
 
 use http::header::CONTENT_ENCODING;
 use http::{HeaderMap, HeaderName};
-use sandmill_domain::{Fault, Lender, ModelInfo, Signature, Tensor};
+use sandmill_domain::{Fault, Lender, ModelInfo, Signature, Tensor, Wish};
 
 use crate::binary;
 use crate::document::{self, Asked, Document};
@@ -19,6 +19,8 @@ pub struct InferRequest {
     pub inputs: Vec<Tensor>,
     /// What to answer: for [`crate::encode`].
     pub wanted: Wanted,
+    /// How soon, and before whom, if its parameters say so; its headers are for [`crate::wish`].
+    pub wish: Wish,
 }
 
 /// What the caller wants back.
@@ -95,7 +97,7 @@ fn json_length(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
 }
 
 fn structured(json: &[u8], attached: Option<&[u8]>, signature: &Signature, lender: &dyn Lender) -> Result<InferRequest, Refusal> {
-    let Document { id, inputs, outputs, binary_output } = document::read(json, signature, lender)?;
+    let Document { id, inputs, outputs, binary_output, wish } = document::read(json, signature, lender)?;
     let inputs = binary::attach(inputs, attached, lender)?;
     let outputs = if outputs.is_empty() {
         all_outputs(signature, binary_output)
@@ -103,7 +105,7 @@ fn structured(json: &[u8], attached: Option<&[u8]>, signature: &Signature, lende
         let wanted = |asked: Asked| WantedOutput { position: asked.position, binary: asked.binary.unwrap_or(binary_output) };
         outputs.into_iter().map(wanted).collect()
     };
-    Ok(InferRequest { inputs, wanted: Wanted { id, outputs } })
+    Ok(InferRequest { inputs, wanted: Wanted { id, outputs }, wish })
 }
 
 fn raw(body: &[u8], signature: &Signature, lender: &dyn Lender) -> Result<InferRequest, Refusal> {
@@ -111,7 +113,8 @@ fn raw(body: &[u8], signature: &Signature, lender: &dyn Lender) -> Result<InferR
         return Err(invalid(format!("a raw request needs a model of one input, this one has {}", signature.inputs.len())));
     };
     let input = binary::read_raw(spec, body, lender)?;
-    Ok(InferRequest { inputs: vec![input], wanted: Wanted { id: None, outputs: all_outputs(signature, true) } })
+    let wanted = Wanted { id: None, outputs: all_outputs(signature, true) };
+    Ok(InferRequest { inputs: vec![input], wanted, wish: Wish::default() })
 }
 
 fn all_outputs(signature: &Signature, binary: bool) -> Vec<WantedOutput> {

@@ -1,12 +1,15 @@
 //! What the JSON of an inference request says: its members, in any order, against the model's signature. Elements of
 //! tensors are read by `json`; of HTTP and of what stands behind the JSON this file knows nothing.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use jiter::{Jiter, NumberInt, Peek};
-use sandmill_domain::{Dtype, Lender, Mismatch, Signature, TensorSpec};
+use sandmill_domain::{Dtype, Lender, Mismatch, Priority, Signature, TensorSpec, Wish};
 
 use crate::json::{self, Expected};
 use crate::refusal::{Refusal, excerpt, invalid, unsupported};
+use crate::wish;
 
 /// The longest id of a request, in bytes.
 const ID_BYTES_MAX: usize = 1024;
@@ -23,6 +26,7 @@ pub(crate) struct Document<'s> {
     pub(crate) outputs: Vec<Asked>,
     /// Whether outputs are wanted as binary data unless they say otherwise.
     pub(crate) binary_output: bool,
+    pub(crate) wish: Wish,
 }
 
 /// An input whose datatype and shape fit `spec`.
@@ -56,6 +60,8 @@ struct Parameters {
     binary_data_size: Option<usize>,
     binary_data: Option<bool>,
     binary_data_output: Option<bool>,
+    priority: Option<Option<Priority>>,
+    timeout: Option<Option<Duration>>,
 }
 
 /// An input while its members come in.
@@ -107,11 +113,13 @@ impl<'j, 's> Reader<'j, 's, '_> {
             }
             key = self.jiter.next_key()?;
         }
+        let parameters = parameters.flatten().unwrap_or_default();
         Ok(Document {
             id: id.flatten(),
             inputs: inputs.ok_or_else(|| invalid("the request has no `inputs`"))?,
             outputs: outputs.flatten().unwrap_or_default(),
-            binary_output: parameters.flatten().and_then(|all| all.binary_data_output).unwrap_or(false),
+            binary_output: parameters.binary_data_output.unwrap_or(false),
+            wish: Wish { priority: parameters.priority.flatten(), timeout: parameters.timeout.flatten() },
         })
     }
 
@@ -313,6 +321,8 @@ impl<'j, 's> Reader<'j, 's, '_> {
                 "binary_data_output" => {
                     put(&mut parameters.binary_data_output, "binary_data_output", self.jiter.next_bool()?)?;
                 }
+                "priority" => put(&mut parameters.priority, "priority", wish::priority(self.whole()?)?)?,
+                "timeout" => put(&mut parameters.timeout, "timeout", wish::timeout(self.whole()?)?)?,
                 "shared_memory_region" => self.refuse_unless_void("shared_memory_region")?,
                 "classification" => self.refuse_unless_void("classification")?,
                 "sequence_id" => self.refuse_unless_void("sequence_id")?,
@@ -329,6 +339,15 @@ impl<'j, 's> Reader<'j, 's, '_> {
             NumberInt::BigInt(_) => None,
         }
         .ok_or_else(|| invalid("`binary_data_size` must be a number of bytes"))
+    }
+
+    /// The next value, if it is a whole number that is not negative; `null` is none at all, which the protocol writes as 0.
+    fn whole(&mut self) -> Result<Option<u64>, Refusal> {
+        let text = self.skip()?;
+        if text == b"null" {
+            return Ok(Some(0));
+        }
+        Ok(str::from_utf8(text).ok().and_then(|text| text.parse().ok()))
     }
 
     /// These change what is computed or where it lies, so to ignore them would be a wrong answer; 0 and "" mean none.

@@ -15,8 +15,10 @@ mod json;
 mod metadata;
 mod operator;
 mod refusal;
+mod wish;
 
 pub use decode::{HEADER_LENGTH, InferRequest, Wanted, WantedOutput, decode};
 pub use encode::encode;
 pub use metadata::{fault_body, live, model_metadata, model_ready, ready, server_metadata, unready};
 pub use operator::{models, recycling};
+pub use wish::{PRIORITY, TIMEOUT_MS, wish};

@@ -78,7 +78,7 @@ pub fn model_metadata(name: &str, description: &Description) -> Reply {
 fn tensor_metadata(spec: &TensorSpec) -> TensorMetadata<'_> {
     let size = |axis: &Axis| match axis {
         Axis::Fixed(size) => *size,
-        Axis::Dynamic { .. } => -1,
+        Axis::Dynamic { .. } | Axis::Sizes { .. } => -1,
     };
     TensorMetadata { name: &spec.name, datatype: spec.dtype.name(), shape: spec.shape.iter().map(size).collect() }
 }

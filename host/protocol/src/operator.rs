@@ -1,5 +1,6 @@
 //! What the control listener tells of a function's models, as JSON. Knows no routes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -39,6 +40,9 @@ struct Profile<'a> {
     why_no_batches: Option<&'a str>,
     inline_bytes_max: usize,
     why_not_inline: Option<&'a str>,
+    /// Buckets by axis.
+    padded: BTreeMap<&'a str, &'a [i64]>,
+    why_not_padded: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -76,6 +80,8 @@ fn model<'a>(name: &'a str, state: &'a ModelState) -> Model<'a> {
         why_no_batches: profile.batches.as_ref().err().map(String::as_str),
         inline_bytes_max: *profile.inline.as_ref().unwrap_or(&0),
         why_not_inline: profile.inline.as_ref().err().map(String::as_str),
+        padded: profile.padding.iter().flatten().map(|(axis, buckets)| (axis.as_str(), buckets.as_slice())).collect(),
+        why_not_padded: profile.padding.as_ref().err().map(String::as_str),
     });
     Model {
         name,
@@ -106,7 +112,12 @@ mod tests {
     #[test]
     fn an_operator_sees_where_models_stand() {
         let sizes = vec![BatchSize { rows: 1, bytes: 256, time: Duration::from_micros(58) }];
-        let profile = ModelProfile { sizes, batches: Ok(16), inline: Err("it has loops".into()) };
+        let profile = ModelProfile {
+            sizes,
+            batches: Ok(16),
+            inline: Err("it has loops".into()),
+            padding: Ok(vec![("seq".into(), vec![8, 16])]),
+        };
         let (stage, ailing) = (ModelStage::Loading, Some("it has no session at the moment".to_owned()));
         let state = ModelState { stage, ailing, served: 7, profile: Some(profile), ..ModelState::default() };
         let reply = models("digits", &[("model".into(), state)]);
@@ -116,7 +127,7 @@ mod tests {
                 r#"{"function":"digits","models":[{"name":"model","stage":"loading","ailing":"it has no session at the moment","#,
                 r#""served":7,"age_seconds":0.0,"memory_bytes":0,"warm_memory_bytes":0,"waiting":0,"running":0,"abandoned":0,"#,
                 r#""profile":{"sizes":[{"rows":1,"bytes":256,"seconds":0.000058}],"batch_rows_max":16,"why_no_batches":null,"#,
-                r#""inline_bytes_max":0,"why_not_inline":"it has loops"}}]}"#
+                r#""inline_bytes_max":0,"why_not_inline":"it has loops","padded":{"seq":[8,16]},"why_not_padded":null}}]}"#
             )
         );
         let reply = recycling("model");

@@ -131,7 +131,7 @@ async fn call(plugin: &WasmPlugin, body: &'static [u8]) -> Result<(), sandmill_d
     let head = RequestHead { method: Method::POST, path_rest: String::new(), query: None, headers: HeaderMap::new() };
     let request = Request { head, body: Bytes::from_static(body) };
     let head = request.head.clone();
-    let mut guest = plugin.open(Deadline::after(Instant::now(), TIMEOUT)).await?;
+    let mut guest = plugin.open(Deadline::after(Instant::now(), TIMEOUT).into()).await?;
     if plugin.handles() {
         return guest.handle(request).await.map(drop);
     }

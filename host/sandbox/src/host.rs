@@ -98,6 +98,8 @@ impl From<&Axis> for model_info::Axis {
         match axis {
             Axis::Fixed(fixed) => Self::Fixed(size(fixed)),
             Axis::Dynamic { max, .. } => Self::Dynamic(size(max)),
+            // The contract knows no lists of sizes: a guest that asks for another one is told which there are.
+            Axis::Sizes { sizes, .. } => Self::Dynamic(sizes.last().map_or(0, size)),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
 use sandmill_domain::ports::{BoxFuture, Inference, Model, PluginUsage};
-use sandmill_domain::{Code, Deadline, Fault, Tensor};
+use sandmill_domain::{Code, Fault, Tensor, Urgency};
 use tokio::task::JoinHandle;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
@@ -46,11 +46,11 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 /// gives is; a guest that asks for more is ended when it is there, with the rest not begun.
 async fn run(store: &mut StoreContextMut<'_, State>, calls: &[Call]) -> wasmtime::Result<Vec<Outputs>> {
     check_sizes(store, calls)?;
-    let deadline = store.data().deadline;
+    let urgency = Urgency { deadline: store.data().deadline, priority: store.data().priority };
     let begun: Vec<_> = calls.iter().map(|call| begin(store, call)).collect::<wasmtime::Result<_>>()?;
     let mut runs: Vec<BoxFuture<'static, Ran>> = Vec::with_capacity(begun.len());
     for work in begun {
-        runs.push(Box::pin(apart(infer(work, deadline))));
+        runs.push(Box::pin(apart(infer(work, urgency))));
     }
     let mut runs = stream::iter(runs).buffered(RUNS_AT_ONCE);
     let max = store.data().facts.limits.output_bytes_max;
@@ -162,9 +162,9 @@ fn read(
     Ok(lent.map(|data| Tensor { name: name.into_owned(), dtype, shape, data }).map_err(|fault| failed(&fault)))
 }
 
-async fn infer(work: Work, deadline: Deadline) -> Ran {
+async fn infer(work: Work, urgency: Urgency) -> Ran {
     let (model, inputs) = work?;
-    model.infer(inputs, deadline).await.map_err(|fault| failed(&fault))
+    model.infer(inputs, urgency).await.map_err(|fault| failed(&fault))
 }
 
 fn refused(message: &str) -> ModelError {

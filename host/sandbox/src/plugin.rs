@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use sandmill_domain::ports::{BoxFuture, Guest, Plugin};
-use sandmill_domain::{Blame, Code, Deadline, Fault, InstancePolicy};
+use sandmill_domain::{Blame, Code, Fault, InstancePolicy, Urgency};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::InstancePre;
 use wasmtime::{CallHook, Engine, Store};
@@ -78,27 +78,27 @@ impl Plugin for WasmPlugin {
         self.0.shape.handle.is_some()
     }
 
-    fn open(&self, deadline: Deadline) -> BoxFuture<'_, Result<Box<dyn Guest>, Fault>> {
+    fn open(&self, urgency: Urgency) -> BoxFuture<'_, Result<Box<dyn Guest>, Fault>> {
         Box::pin(async move {
-            let running = open(&self.0, deadline).await?;
+            let running = open(&self.0, urgency).await?;
             Ok(Box::new(running) as Box<dyn Guest>)
         })
     }
 }
 
-async fn open(inner: &Arc<Inner>, deadline: Deadline) -> Result<Running, Fault> {
+async fn open(inner: &Arc<Inner>, urgency: Urgency) -> Result<Running, Fault> {
     let now = Instant::now();
-    if deadline.is_past(now) {
+    if urgency.deadline.is_past(now) {
         return Err(Fault::new(Code::DeadlineExceeded, "the deadline passed before the plugin could run"));
     }
     let place = Arc::clone(&inner.places).try_acquire_owned();
     let place = place.map_err(|_none| Fault::new(Code::Overloaded, "no plugin instance is free"))?;
     inner.code.touch();
-    let mut live = match inner.again(deadline, now) {
+    let mut live = match inner.again(urgency, now) {
         Some(live) => live,
         None => {
             // An `init` that waits in a host's function meets no tick.
-            let made = tokio::time::timeout_at(deadline.instant().into(), inner.instantiate(deadline, now)).await;
+            let made = tokio::time::timeout_at(urgency.deadline.instant().into(), inner.instantiate(urgency, now)).await;
             made.unwrap_or_else(|_elapsed| {
                 Err(Fault::new(Code::DeadlineExceeded, Halt::Deadline.to_string()).blaming(Blame::Plugin))
             })?
@@ -121,18 +121,18 @@ impl Inner {
     }
 
     /// One that has served requests before.
-    fn again(&self, deadline: Deadline, now: Instant) -> Option<Live> {
+    fn again(&self, urgency: Urgency, now: Instant) -> Option<Live> {
         if self.policy == InstancePolicy::Fresh {
             return None;
         }
         let (wear, mut live) = self.idle.take(now)?;
         live.wear = Some(wear);
-        live.store.data_mut().begin(deadline, self.ticker.hold());
+        live.store.data_mut().begin(urgency, self.ticker.hold());
         Some(live)
     }
 
-    async fn instantiate(&self, deadline: Deadline, now: Instant) -> Result<Live, Fault> {
-        let state = State::new(Arc::clone(&self.facts), deadline, self.ticker.hold());
+    async fn instantiate(&self, urgency: Urgency, now: Instant) -> Result<Live, Fault> {
+        let state = State::new(Arc::clone(&self.facts), urgency, self.ticker.hold());
         let mut store = new_store(self.pre.engine(), state);
         let instance = self.pre.instantiate_async(&mut store).await;
         let instance = instance.map_err(|error| fault::from_start(error, store.data()))?;

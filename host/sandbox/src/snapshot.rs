@@ -119,7 +119,7 @@ impl Prepared {
         let ticker = ticker.map_err(|error| Refusal::Invalid(format!("no clock: {error}")))?;
         // What bounds it is its running time; the parent bounds the rest.
         let deadline = Deadline::after(Instant::now(), job.limits.init_time.saturating_mul(4) + Duration::from_secs(60));
-        let state = State::with_lines(facts(job), deadline, Arc::new(ticker).hold(), Arc::clone(&self.lines));
+        let state = State::with_lines(facts(job), deadline.into(), Arc::new(ticker).hold(), Arc::clone(&self.lines));
         let mut store = new_store(&self.engine, state);
         let failed = |error: wasmtime::Error, state: &State| {
             state.lines.write(tracing::Level::ERROR, &fault::trace(&error));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sandmill_domain::ports::{Model, PluginUsage};
-use sandmill_domain::{Asset, Deadline, Grants, ModelInfo, PluginLimits, Setting};
+use sandmill_domain::{Asset, Deadline, Grants, ModelInfo, PluginLimits, Priority, Setting, Urgency};
 use wasmtime::{CallHook, UpdateDeadline};
 
 use crate::asset_files::AssetFolder;
@@ -58,6 +58,8 @@ impl Facts {
 pub(crate) struct State {
     pub(crate) facts: Arc<Facts>,
     pub(crate) deadline: Deadline,
+    /// Of the models' runs that it asks for.
+    pub(crate) priority: Priority,
     pub(crate) growth: GrowthLimit,
     pub(crate) lines: Arc<Lines>,
     /// Made when the guest first calls one of its interfaces: most guests import them and never do.
@@ -74,16 +76,17 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(facts: Arc<Facts>, deadline: Deadline, ticking: Ticking) -> Self {
+    pub(crate) fn new(facts: Arc<Facts>, urgency: Urgency, ticking: Ticking) -> Self {
         let lines = Arc::new(Lines::new(Arc::clone(&facts.name), &facts.limits));
-        Self::with_lines(facts, deadline, ticking, lines)
+        Self::with_lines(facts, urgency, ticking, lines)
     }
 
-    pub(crate) fn with_lines(facts: Arc<Facts>, deadline: Deadline, ticking: Ticking, lines: Arc<Lines>) -> Self {
+    pub(crate) fn with_lines(facts: Arc<Facts>, urgency: Urgency, ticking: Ticking, lines: Arc<Lines>) -> Self {
         Self {
             growth: GrowthLimit::new(&facts.limits),
             facts,
-            deadline,
+            deadline: urgency.deadline,
+            priority: urgency.priority,
             lines,
             wasi: None,
             http: None,
@@ -102,8 +105,9 @@ impl State {
     }
 
     /// Another request begins with all of its own: time, lines, calls.
-    pub(crate) fn begin(&mut self, deadline: Deadline, ticking: Ticking) {
-        self.deadline = deadline;
+    pub(crate) fn begin(&mut self, urgency: Urgency, ticking: Ticking) {
+        self.deadline = urgency.deadline;
+        self.priority = urgency.priority;
         self.ticking = Some(ticking);
         self.growth.forget_refusals();
         self.lines.begin();

@@ -15,7 +15,10 @@ use http::Method;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use sandmill_catalog::{Digest, FileLimits, Plugins, read_function, read_functions};
-use sandmill_domain::{Batching, BreakerLimits, FunctionLimits, Grants, InstanceBudget, InstancePolicy, PluginLimits};
+use sandmill_domain::{
+    AXIS_MAX, AxisRule, Batching, BreakerLimits, FunctionLimits, Grants, InstanceBudget, InstancePolicy, Pad, PadValue,
+    PluginLimits,
+};
 
 use crate::fixture::Fixture;
 
@@ -93,7 +96,7 @@ fn a_whole_function_is_read() {
     assert_eq!(model.name, "model");
     assert_eq!((model.batch_max, model.axis_max, model.threads, model.queue_max), (8, 2048, Some(2), 64));
     assert_eq!(model.batching, Batching::Fixed { rows: 4, delay: Duration::from_micros(500) });
-    assert_eq!(model.axes.into_iter().collect::<Vec<_>>(), [("seq".to_owned(), 256)]);
+    assert_eq!(model.axes.into_iter().collect::<Vec<_>>(), [("seq".to_owned(), 256.into())]);
     assert_eq!((model.file.bytes.as_ref(), model.file.sha256), (&b"model"[..], Digest::of(b"model")));
     assert!(matches!(function.plugins, Plugins::One(file) if file.bytes == "plugin" && file.path.ends_with("plugin.wasm")));
     let settings = function.config.iter().map(|setting| (setting.key.as_str(), setting.value.as_str(), setting.secret));
@@ -154,6 +157,27 @@ fn what_is_not_said_has_a_default() {
     let request = function.sample.expect("given").request;
     assert_eq!((request.head.method, request.head.path_rest.as_str(), request.body.len()), (Method::POST, "", 0));
     assert!(matches!(function.plugins, Plugins::Sides { preprocess: None, postprocess: None }));
+}
+
+#[test]
+fn axes_have_bounds_or_buckets() {
+    let rule = |max: Option<i64>, buckets: &[i64], pad| AxisRule::new(max, buckets.to_vec(), pad).expect("a rule");
+    let each = [("ids".to_owned(), PadValue::Whole(1)), ("mask".to_owned(), PadValue::Real(0.5))];
+    let cases = [
+        ("256", AxisRule::from(256)),
+        ("{ max = 256 }", AxisRule::from(256)),
+        ("'unbounded'", AxisRule::from(AXIS_MAX)),
+        ("{ max = 'unbounded' }", AxisRule::from(AXIS_MAX)),
+        ("{ buckets = [16, 32] }", rule(None, &[16, 32], None)),
+        ("{ max = 32, buckets = [16, 32], pad = -1 }", rule(Some(32), &[16, 32], Some(Pad::All(PadValue::Whole(-1))))),
+        ("{ buckets = [8], pad = 0.0 }", rule(None, &[8], Some(Pad::All(PadValue::Real(0.0))))),
+        ("{ buckets = [8], pad = { ids = 1, mask = 0.5 } }", rule(None, &[8], Some(Pad::Each(each.into())))),
+    ];
+    for (written, expected) in cases {
+        let manifest = format!("[model]\npath = 'model.onnx'\naxes.seq = {written}\n");
+        let function = Fixture::new(&manifest).read().expect(written);
+        assert_eq!(function.models[0].axes.get("seq"), Some(&expected), "{written}");
+    }
 }
 
 #[test]
@@ -220,6 +244,21 @@ fn each_value_has_its_bounds() {
         ("methods = [1]", "methods: expected a string, found an integer"),
         ("model.batch_max = 0", "model.batch_max: expected an integer from 1 to 2147483647, found 0"),
         ("model.axes.seq = -1", "model.axes.seq: expected an integer from 1 to 2147483647, found -1"),
+        (
+            "model.axes.seq = 'endless'",
+            "model.axes.seq: expected an integer from 1 to 2147483647 or \"unbounded\", found \"endless\"",
+        ),
+        ("model.axes.seq = true", "model.axes.seq: expected an integer from 1 to 2147483647, \"unbounded\", or a table of"),
+        ("model.axes.seq = {}", "model.axes.seq: either `max` or `buckets` must be given"),
+        ("model.axes.seq = { max = 0 }", "model.axes.seq.max: expected an integer from 1 to 2147483647, found 0"),
+        ("model.axes.seq = { buckets = [] }", "model.axes.seq: either `max` or `buckets` must be given"),
+        ("model.axes.seq = { buckets = [0] }", "model.axes.seq.buckets: expected an integer from 1 to 2147483647, found 0"),
+        ("model.axes.seq = { buckets = [2, 1] }", "model.axes.seq: the `buckets` must be sizes from 1 that ascend"),
+        ("model.axes.seq = { max = 9, buckets = [8] }", "model.axes.seq: the last of the `buckets` must be as large as `max`"),
+        ("model.axes.seq = { max = 9, pad = 0 }", "model.axes.seq: to pad takes `buckets` to pad to"),
+        ("model.axes.seq = { buckets = [8], pad = 'x' }", "model.axes.seq.pad: expected a number, or a table of numbers by"),
+        ("model.axes.seq = { buckets = [8], pad = { x = '' } }", "model.axes.seq.pad.x: expected a number, found a string"),
+        ("model.axes.seq = { bucket = [8] }", "model.axes.seq.bucket: unknown key, did you mean `buckets`?"),
         ("model.threads = 257", "model.threads: expected an integer from 1 to 256, found 257"),
         ("model.queue_max = 0", "model.queue_max: expected an integer from 1 to 65536, found 0"),
         ("model.batching = 'always'", "model.batching: "),

@@ -1,6 +1,7 @@
 //! `[models]`: several models of one function.
 
 use sandmill_catalog::Plugins;
+use sandmill_domain::AxisRule;
 
 use crate::fixture::{Fixture, refused, refused_below};
 
@@ -16,7 +17,7 @@ fn models_come_in_the_order_of_the_file() {
     let manifest = format!("{PLUGIN}\n{}batch_max = 4\n{}axes.seq = 8\n{}", model("zeta"), model("alpha_2"), model("0-m"));
     let function = Fixture::new(&manifest).read().expect("good");
     assert_eq!(function.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["zeta", "alpha_2", "0-m"]);
-    let bounds = function.models.iter().map(|model| (model.batch_max, model.axes.get("seq").copied()));
+    let bounds = function.models.iter().map(|model| (model.batch_max, model.axes.get("seq").map(AxisRule::max)));
     assert_eq!(bounds.collect::<Vec<_>>(), [(4, None), (32, Some(8)), (32, None)]);
     assert!(function.models.iter().all(|model| model.file.bytes == "model"));
     assert!(matches!(function.plugins, Plugins::Handler(file) if file.bytes == "plugin"));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use sandmill_domain::ports::{BoxFuture, Description, Outcome, Service, Stages, Target, Ticket};
 use sandmill_domain::{
     Advice, Code, Deadline, Fault, FunctionName, ModelInfo, ModelState, ReleaseNumber, Reply, Request, TenantId,
@@ -90,7 +90,7 @@ impl Service for Handle {
         if model == "model" { Ok(()) } else { Err(Fault::new(Code::NotFound, "no such model")) }
     }
 
-    fn admit(&self, target: &Target, method: &Method) -> Result<Box<dyn Ticket>, Fault> {
+    fn admit(&self, target: &Target, method: &Method, _headers: &HeaderMap) -> Result<Box<dyn Ticket>, Fault> {
         match target.function.as_str() {
             "missing" => return Err(Fault::new(Code::NotFound, "no function `missing`")),
             "busy" => {

@@ -158,7 +158,7 @@ async fn a_model_without_inputs_answers() {
 
 #[tokio::test]
 async fn the_signature_is_read_with_bounds_for_what_varies() {
-    let axes = [("seq".to_owned(), 7), ("state[2]".to_owned(), 3)].into();
+    let axes = [("seq".to_owned(), 7.into()), ("state[2]".to_owned(), 3.into())].into();
     let model = try_load("symbols", &ModelOptions { axes, ..options() }).unwrap();
     let info = model.info();
     assert_eq!(info.name, "symbols");

@@ -4,7 +4,7 @@ use std::future::ready;
 use std::time::{Duration, Instant};
 
 use sandmill_domain::ports::{BoxFuture, Inference, Model};
-use sandmill_domain::{Blame, Code, Deadline, Dtype, Fault, Tensor};
+use sandmill_domain::{Blame, Code, Dtype, Fault, Tensor, Urgency};
 use sandmill_engine::{LoadError, ModelOptions, OnnxModel};
 
 use crate::harness::{floats, integers, load, options, outputs, soon, tensor, try_load, within};
@@ -37,9 +37,9 @@ async fn now(run: &mut Run<'_>) -> Option<Result<Inference, Fault>> {
 }
 
 /// Queues a short run behind a long one that has begun: with room for one in the queue, that is when it is not refused.
-async fn queue_behind<'a>(model: &'a OnnxModel, deadline: Deadline) -> Run<'a> {
+async fn queue_behind<'a>(model: &'a OnnxModel, urgency: Urgency) -> Run<'a> {
     loop {
-        let mut next = model.infer(turns(3), deadline);
+        let mut next = model.infer(turns(3), urgency);
         match now(&mut next).await {
             None => return next,
             Some(answer) => assert_eq!(answer.unwrap_err().code, Code::Overloaded),

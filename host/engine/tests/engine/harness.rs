@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sandmill_domain::ports::{Inference, Model};
-use sandmill_domain::{Deadline, Dtype, Fault, Tensor};
+use sandmill_domain::{Deadline, Dtype, Fault, Tensor, Urgency};
 use sandmill_engine::{Engine, EngineOptions, LoadError, ModelOptions, ModelSource, OnnxModel};
 
 pub(crate) static ENGINE: LazyLock<Engine> = LazyLock::new(|| start(&EngineOptions::default()));
@@ -72,12 +72,12 @@ pub(crate) fn as_floats(tensor: &Tensor) -> Vec<f32> {
     tensor.data.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
 }
 
-pub(crate) fn within(time: Duration) -> Deadline {
-    Deadline::after(Instant::now(), time)
+pub(crate) fn within(time: Duration) -> Urgency {
+    Deadline::after(Instant::now(), time).into()
 }
 
 /// Far enough for any machine.
-pub(crate) fn soon() -> Deadline {
+pub(crate) fn soon() -> Urgency {
     within(Duration::from_secs(60))
 }
 

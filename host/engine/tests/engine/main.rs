@@ -6,4 +6,5 @@ mod batching;
 mod endings;
 mod harness;
 mod lifecycle;
+mod padding;
 mod refusals;

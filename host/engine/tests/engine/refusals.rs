@@ -51,7 +51,7 @@ fn what_has_no_counterpart_is_named() {
 
 #[test]
 fn a_bound_for_an_axis_that_is_not_there_names_those_that_are() {
-    let options = ModelOptions { axes: [("sequence".to_owned(), 5)].into(), ..options() };
+    let options = ModelOptions { axes: [("sequence".to_owned(), 5.into())].into(), ..options() };
     let text = refusal("symbols", &options);
     assert_eq!(text, "the model has no axis `sequence` that varies; it has `batch`, `seq`, `state[2]`");
     assert_eq!(refusal("scalar", &options), "the model has no axis `sequence` that varies; it has none");

@@ -134,6 +134,17 @@ save(
     [value("y", F32, ["n", 2])],
 )
 
+# The same with an axis that could be padded.
+save(
+    "quantised_wide",
+    [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["y"]),
+    ],
+    [value("x", F32, ["n", "wide"])],
+    [value("y", F32, ["n", "wide"])],
+)
+
 # Zeros do not suit it: a warm-up must fail.
 save(
     "no_zeros",
@@ -149,6 +160,32 @@ save(
     [value("x", F32, ["n", 1, "width"])],
     [value("y", F32, ["n", 1, "rest"])],
     [numpy_helper.from_array(np.ones((1, 1, 3), np.float32), "w")],
+)
+
+# The mean of each row's elements that a mask leaves, and each element's distance from it: what is masked does not count.
+save(
+    "masked_mean",
+    [
+        helper.make_node("Cast", ["mask"], ["kept"], to=F32),
+        helper.make_node("Mul", ["x", "kept"], ["left"]),
+        helper.make_node("ReduceSum", ["left", "elements"], ["sum"], keepdims=1),
+        helper.make_node("ReduceSum", ["kept", "elements"], ["count"], keepdims=1),
+        helper.make_node("Max", ["count", "least"], ["divisor"]),
+        helper.make_node("Div", ["sum", "divisor"], ["mean"]),
+        helper.make_node("Sub", ["x", "mean"], ["distance"]),
+    ],
+    [value("x", F32, ["n", "seq"]), value("mask", I64, ["n", "seq"])],
+    [value("mean", F32, ["n", 1]), value("distance", F32, ["n", "seq"])],
+    [numpy_helper.from_array(np.array([1], np.int64), "elements"), numpy_helper.from_array(np.array(1, np.float32), "least")],
+)
+
+# The mean of all of each row's elements: whatever is padded counts.
+save(
+    "plain_mean",
+    [helper.make_node("ReduceMean", ["x", "elements"], ["mean"], keepdims=1), helper.make_node("Sub", ["x", "mean"], ["distance"])],
+    [value("x", F32, ["n", "seq"])],
+    [value("mean", F32, ["n", 1]), value("distance", F32, ["n", "seq"])],
+    [numpy_helper.from_array(np.array([1], np.int64), "elements")],
 )
 
 # Takes nothing.

@@ -7,3 +7,4 @@ mod hostile;
 mod never_panics;
 mod replies;
 mod round_trip;
+mod wishes;

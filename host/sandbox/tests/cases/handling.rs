@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sandmill_domain::ports::Plugin;
-use sandmill_domain::{Code, Deadline, Dtype, Fault, Reply, Tensor};
+use sandmill_domain::{Code, Deadline, Dtype, Fault, Priority, Reply, Tensor, Urgency};
 use sandmill_sandbox::WasmPlugin;
 use tokio::sync::Notify;
 
@@ -160,13 +160,23 @@ async fn many_runs_are_side_by_side() {
 }
 
 #[tokio::test]
+async fn a_run_is_as_urgent_as_its_request() {
+    let harness = Harness::start();
+    let model = echo();
+    let plugin = load(&harness, &echoing(), &model);
+    let urgency = Urgency { priority: Priority::Low, ..soon() };
+    plugin.open(urgency).await.unwrap().handle(request(b"abc")).await.unwrap();
+    assert_eq!(model.asked.lock().unwrap()[..], [urgency]);
+}
+
+#[tokio::test]
 async fn the_deadline_binds_a_run() {
     let harness = Harness::start();
     let model = TestModel::new("echo", "x", |_| Box::pin(std::future::pending()));
     let plugin = load(&harness, &echoing(), &model);
     let start = Instant::now();
     let deadline = Deadline::after(start, Duration::from_millis(50));
-    let result = plugin.open(deadline).await.unwrap().handle(request(b"abc")).await;
+    let result = plugin.open(deadline.into()).await.unwrap().handle(request(b"abc")).await;
     // The guest hears of it, or is ended by then.
     match result {
         Ok(reply) => assert_eq!((reply.status.as_u16(), &reply.body[..]), (500, &[3][..])),

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use sandmill_domain::ports::{BoxFuture, Home, Inference, Model, Plugin, Prepared};
 use sandmill_domain::{
     Axis, Buffer, Code, Deadline, Dtype, Fault, FunctionLimits, Lender, ModelInfo, Reply, Request, RequestHead, Setting,
-    Signature, Tensor, TensorSpec,
+    Signature, Tensor, TensorSpec, Urgency,
 };
 use sandmill_sandbox::{LoadError, PluginOptions, Sandbox, SandboxOptions, WasmPlugin};
 use sandmill_worker::Program;
@@ -88,12 +88,12 @@ pub(crate) fn quarantine() -> Program {
     program
 }
 
-pub(crate) async fn call(plugin: &WasmPlugin, body: &[u8], deadline: Deadline) -> Result<Prepared, Fault> {
-    plugin.open(deadline).await?.preprocess(request(body)).await
+pub(crate) async fn call(plugin: &WasmPlugin, body: &[u8], urgency: impl Into<Urgency>) -> Result<Prepared, Fault> {
+    plugin.open(urgency.into()).await?.preprocess(request(body)).await
 }
 
-pub(crate) fn soon() -> Deadline {
-    Deadline::after(Instant::now(), LONG)
+pub(crate) fn soon() -> Urgency {
+    Deadline::after(Instant::now(), LONG).into()
 }
 
 pub(crate) fn request(body: &[u8]) -> Request {
@@ -124,6 +124,8 @@ type Work = dyn Fn(Vec<Tensor>) -> BoxFuture<'static, Result<Vec<Tensor>, Fault>
 pub(crate) struct TestModel {
     info: Arc<ModelInfo>,
     shelf: Arc<Shelf>,
+    /// With which urgency it was asked, run by run.
+    pub(crate) asked: Mutex<Vec<Urgency>>,
     work: Box<Work>,
 }
 
@@ -150,7 +152,7 @@ impl TestModel {
         let input = TensorSpec { name: input.into(), dtype: Dtype::Uint8, shape };
         let signature = Signature { inputs: vec![input], outputs: vec![] };
         let info = ModelInfo { name: name.into(), signature, metadata: vec![] };
-        Arc::new(Self { info: Arc::new(info), shelf: Arc::default(), work: Box::new(work) })
+        Arc::new(Self { info: Arc::new(info), shelf: Arc::default(), asked: Mutex::default(), work: Box::new(work) })
     }
 
     /// Buffers that have come back.
@@ -175,11 +177,12 @@ impl Model for TestModel {
         self
     }
 
-    fn infer(&self, inputs: Vec<Tensor>, deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
+    fn infer(&self, inputs: Vec<Tensor>, urgency: Urgency) -> BoxFuture<'_, Result<Inference, Fault>> {
+        self.asked.lock().expect("no panic under the lock").push(urgency);
         let work = (self.work)(inputs);
         Box::pin(async move {
             let late = || Fault::new(Code::DeadlineExceeded, "the model did not answer in time");
-            let outputs = tokio::time::timeout_at(deadline.instant().into(), work).await.map_err(|_| late())??;
+            let outputs = tokio::time::timeout_at(urgency.deadline.instant().into(), work).await.map_err(|_| late())??;
             Ok(Inference { outputs, queued: Duration::from_millis(1), ran: Duration::from_millis(2), batch: None })
         })
     }

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use sandmill_domain::ports::{BoxFuture, Guest, Inference, Model, Plugin, Prepared};
 use sandmill_domain::{
     Asset, Axis, Buffer, Code, Deadline, Dtype, Fault, FunctionLimits, Grants, InstanceBudget, InstancePolicy, Lender, ModelInfo,
-    PluginLimits, Reply, Request, RequestHead, Setting, Signature, Tensor, TensorSpec,
+    PluginLimits, Reply, Request, RequestHead, Setting, Signature, Tensor, TensorSpec, Urgency,
 };
 use sandmill_sandbox::{LoadError, PluginOptions, Refusal, Sandbox, SandboxOptions, WasmPlugin};
 use tokio::runtime::Runtime;
@@ -75,7 +75,7 @@ async fn call(plugin: &WasmPlugin) {
 }
 
 async fn request_through(plugin: &WasmPlugin) -> Result<(), Fault> {
-    let mut guest = plugin.open(Deadline::after(Instant::now(), TIMEOUT)).await?;
+    let mut guest = plugin.open(Deadline::after(Instant::now(), TIMEOUT).into()).await?;
     if plugin.handles() {
         check_reply(&guest.handle(request()).await?);
     }
@@ -202,7 +202,7 @@ impl Model for Echo {
         self
     }
 
-    fn infer(&self, inputs: Vec<Tensor>, _deadline: Deadline) -> BoxFuture<'_, Result<Inference, Fault>> {
+    fn infer(&self, inputs: Vec<Tensor>, _urgency: Urgency) -> BoxFuture<'_, Result<Inference, Fault>> {
         self.0.signature.check_inputs(&inputs).expect("the sandbox checks what it runs a model on");
         Box::pin(async { Ok(Inference { outputs: inputs, queued: Duration::ZERO, ran: Duration::ZERO, batch: None }) })
     }
