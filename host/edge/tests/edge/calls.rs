@@ -41,6 +41,19 @@ async fn an_inference_reaches_the_release_it_names() {
 }
 
 #[tokio::test]
+async fn a_request_is_refused_for_its_headers_before_its_body_is_read() {
+    let server = Server::start(EdgeLimits::default());
+    let mut client = server.client().await;
+    client
+        .send("POST /fn/picky HTTP/1.1\r\nhost: h\r\nsandmill-priority: 9\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n")
+        .await;
+    let answer = client.answer().await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.body.starts_with(br#"{"error":"a priority of 9""#), "{answer:?}");
+    eventually("it is recorded as that function's", || server.requests("picky", "400") == 1.0).await;
+}
+
+#[tokio::test]
 async fn a_connection_carries_many_requests() {
     let server = Server::start(EdgeLimits::default());
     let mut client = server.client().await;

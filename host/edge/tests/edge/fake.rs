@@ -90,12 +90,16 @@ impl Service for Handle {
         if model == "model" { Ok(()) } else { Err(Fault::new(Code::NotFound, "no such model")) }
     }
 
-    fn admit(&self, target: &Target, method: &Method, _headers: &HeaderMap) -> Result<Box<dyn Ticket>, Fault> {
+    fn admit(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<Box<dyn Ticket>, Fault> {
         match target.function.as_str() {
             "missing" => return Err(Fault::new(Code::NotFound, "no function `missing`")),
             "busy" => {
                 let wait = Advice::RetryAfter(Duration::from_millis(2500));
                 return Err(Fault::new(Code::Overloaded, "too much to do").advising(wait));
+            }
+            "picky" => {
+                let value = headers.get("sandmill-priority").and_then(|value| value.to_str().ok()).unwrap_or("nothing");
+                return Err(Fault::new(Code::InvalidInput, format!("a priority of {value}")));
             }
             "panics-early" => panic!("no ticket today"),
             _ => {}
