@@ -71,6 +71,7 @@ fn leak(requests: usize) -> Done {
     let budget = |requests_max| Budget { requests_max, pause: Duration::ZERO, ..Budget::default() };
     // So many as can be measured without a replacement before memory is at an end.
     let (sound, leaky) = (start()?, start()?.wrapping(|session| Box::new(Leaky(session, Mutex::default()))));
+    let times = Times::new();
     for round in ["first", "second"] {
         for (name, engine, budget) in
             [("never", &sound, budget(None)), ("sound", &sound, budget(Some(1000))), ("leaky", &leaky, budget(Some(1000)))]
@@ -86,18 +87,17 @@ fn leak(requests: usize) -> Done {
                     *seen = (seen.0 + 1, seen.1 + *took, seen.2.max(*not_returned_bytes));
                 }
             });
-            runtime.block_on(call(&model, SETTLED));
+            runtime.block_on(call(&model, SETTLED, &times));
             let settled = resident_mib();
             let begun = Instant::now();
-            let mut latencies = runtime.block_on(call(&model, requests));
+            times.forget();
+            runtime.block_on(call(&model, requests, &times));
             let took = begun.elapsed();
-            latencies.sort_unstable();
-            let at = |percent: usize| f64::from(latencies[(latencies.len() - 1) * percent / 100]);
             let (count, spent, kept) = *recycled.lock().expect("not poisoned");
             let name = format!("recycle.{name}.{round}");
-            say(&format!("{name}.rps"), latencies.len() as f64 / took.as_secs_f64(), "1/s");
-            say(&format!("{name}.p50_us"), at(50), "us");
-            say(&format!("{name}.p99_us"), at(99), "us");
+            say(&format!("{name}.rps"), requests as f64 / took.as_secs_f64(), "1/s");
+            say(&format!("{name}.p50_us"), times.percentile(50), "us");
+            say(&format!("{name}.p99_us"), times.percentile(99), "us");
             say(&format!("{name}.settled_mib"), settled, "MiB");
             say(&format!("{name}.grown_percent"), (resident_mib() / settled - 1.0) * 100.0, "%");
             say(&format!("{name}.recycles"), f64::from(count), "");
@@ -110,31 +110,60 @@ fn leak(requests: usize) -> Done {
     Ok(())
 }
 
-/// So many calls by eight callers; how long each took, in µs. One that fails ends everything.
-async fn call(model: &Arc<OnnxModel>, requests: usize) -> Vec<u32> {
+/// How many calls took how many µs: memory of a size that does not grow with them.
+struct Times(Arc<[AtomicUsize]>);
+
+/// What took longer counts as this.
+const TIME_MAX_US: usize = 100_000;
+
+impl Times {
+    fn new() -> Self {
+        Self((0..=TIME_MAX_US).map(|_| AtomicUsize::new(0)).collect())
+    }
+
+    fn note(&self, time: Duration) {
+        let micros = usize::try_from(time.as_micros()).unwrap_or(TIME_MAX_US).min(TIME_MAX_US);
+        self.0[micros].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn forget(&self) {
+        self.0.iter().for_each(|count| count.store(0, Ordering::Relaxed));
+    }
+
+    fn percentile(&self, percent: usize) -> f64 {
+        let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        let rank = self.0.iter().map(count).sum::<usize>() * percent / 100;
+        let mut below = 0;
+        let found = self.0.iter().position(|times| {
+            below += count(times);
+            below > rank
+        });
+        found.unwrap_or(TIME_MAX_US) as f64
+    }
+}
+
+/// So many calls by eight callers. One that fails ends everything.
+async fn call(model: &Arc<OnnxModel>, requests: usize, times: &Times) {
     let left = Arc::new(AtomicUsize::new(requests));
     let data: bytes::Bytes = vec![0; 64 * 4].into();
     let callers: Vec<_> = (0..CALLERS)
         .map(|_| {
             let (model, left, data) = (Arc::clone(model), Arc::clone(&left), data.clone());
+            let times = Times(Arc::clone(&times.0));
             tokio::spawn(async move {
-                let mut latencies = Vec::new();
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
                     let begun = Instant::now();
                     let tensor = Tensor { name: "X".into(), dtype: Dtype::Fp32, shape: vec![1, 64], data: data.clone() };
                     let deadline = Deadline::after(begun, Duration::from_secs(10));
                     model.infer(vec![tensor], deadline.into()).await.expect("no call fails");
-                    latencies.push(u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX));
+                    times.note(begun.elapsed());
                 }
-                latencies
             })
         })
         .collect();
-    let mut all = Vec::with_capacity(requests);
     for caller in callers {
-        all.extend(caller.await.expect("no caller breaks"));
+        caller.await.expect("no caller breaks");
     }
-    all
 }
 
 fn reload(cycles: usize) -> Done {

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ort::environment::Environment;
 use sandmill_domain::{Deadline, Lender, ModelInfo, Signature};
-use sandmill_worker::lower_urgency;
 
 use crate::golden::Golden;
+use crate::hands::Hands;
 use crate::inspect::Seen;
 use crate::load::{self, LoadError, LoadTimes, ModelOptions, ModelSource};
 use crate::pool::Pool;
 use crate::raw::RawSession;
 use crate::session::{Live, OnnxSession, Session};
-use crate::trial::{Trial, within};
+use crate::trial::Trial;
 use crate::warm_up::{Warm, WarmUp};
 use crate::watchdog::Watchdog;
 
@@ -31,6 +31,9 @@ pub(crate) struct Builder {
     pub(crate) watchdog: Arc<Watchdog>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) wrap: Option<Arc<Wrap>>,
+    /// Who makes sessions that somebody waits for, and who makes others.
+    pub(crate) urgent: Arc<Hands>,
+    pub(crate) calm: Arc<Hands>,
 }
 
 /// The first session of a model, and what is known of the model by it.
@@ -60,7 +63,7 @@ pub(crate) struct Again {
 impl Builder {
     pub(crate) fn first(&self, source: &ModelSource, options: &ModelOptions) -> Result<First, LoadError> {
         let (this, source, given) = (self.clone(), source.clone(), options.clone());
-        let made = within(time(options), move || this.make_first(&source, &given))?;
+        let made = self.urgent.within(time(options), move || this.make_first(&source, &given))?;
         made.unwrap_or_else(|| Err(LoadError::TimedOut(time(options))))
     }
 
@@ -73,14 +76,9 @@ impl Builder {
         urgent: bool,
     ) -> Result<Again, LoadError> {
         let (this, source, given) = (self.clone(), source.clone(), options.clone());
-        // Threads that the runtime starts for a session would stay as they begin.
-        let lower = !urgent && options.intra_threads == 1;
-        let made = within(time(options), move || {
-            if lower && let Err(error) = lower_urgency() {
-                tracing::debug!(%error, "a session is made as urgently as requests are answered");
-            }
-            this.make_again(&source, &given, &known)
-        })?;
+        // Threads that the runtime starts for a session would stay as calm as they begin.
+        let hands = if urgent || options.intra_threads > 1 { &self.urgent } else { &self.calm };
+        let made = hands.within(time(options), move || this.make_again(&source, &given, &known))?;
         made.unwrap_or_else(|| Err(LoadError::TimedOut(time(options))))
     }
 

@@ -9,6 +9,7 @@ mod call;
 mod compare;
 mod context;
 mod golden;
+mod hands;
 mod inspect;
 mod keeper;
 mod library;
@@ -47,13 +48,13 @@ use thiserror::Error;
 
 use crate::builder::{Builder, First, Wrap};
 use crate::context::{Called, Contexts, Patron};
+use crate::hands::Hands;
 use crate::keeper::Threads;
 use crate::life::Life;
 use crate::pool::Pool;
 use crate::profile::{Measure, Measured};
 use crate::queue::Queue;
 use crate::session::Seat;
-use crate::trial::within;
 use crate::trial_ground::TrialGround;
 use crate::watchdog::Watchdog;
 
@@ -142,7 +143,14 @@ impl Engine {
         Ok(Self {
             trial_ground: Arc::new(TrialGround::open(library, &version, options)),
             version,
-            builder: Builder { environment, watchdog: Arc::new(Watchdog::start()?), pool, wrap: None },
+            builder: Builder {
+                environment,
+                watchdog: Arc::new(Watchdog::start()?),
+                pool,
+                wrap: None,
+                urgent: Hands::new(false),
+                calm: Hands::new(true),
+            },
             abandoned_max: options.abandoned_max,
             threads: Threads::start(options.memory_bytes_max)?,
         })
@@ -212,7 +220,7 @@ impl Engine {
         self.threads.keeper.keep(&life);
         let (builder, options, profile) = (self.builder.clone(), options.clone(), OnceLock::new());
         let trial_ground = Arc::clone(&self.trial_ground);
-        Ok(OnnxModel { trial_ground, info, times, options, seen, profile, builder, queue, seat, life, contexts })
+        Ok(OnnxModel { trial_ground, info, times, options, seen, profile, builder, queue, seat, life, contexts, _rest: Rest })
     }
 }
 
@@ -230,6 +238,17 @@ pub struct OnnxModel {
     seat: Arc<Seat>,
     life: Arc<Life>,
     contexts: Contexts,
+    /// Goes last.
+    _rest: Rest,
+}
+
+/// Of a model that goes, what the C library would keep.
+struct Rest;
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        memory::give_back();
+    }
 }
 
 impl OnnxModel {
@@ -263,7 +282,7 @@ impl OnnxModel {
     fn take_measure(&self, called: Vec<Called>) -> Option<Measured> {
         let live = self.seat.get()?;
         let (builder, info, options, seen) = (self.builder.clone(), Arc::clone(&self.info), self.options.clone(), self.seen);
-        let measured = within(self.options.profile_time + GRACE, move || {
+        let measured = self.builder.urgent.within(self.options.profile_time + GRACE, move || {
             let (signature, lender) = (&info.signature, &*builder.pool);
             let trial = builder.trial(&*live.session, &options);
             Measure { trial, called, signature, lender, options: &options, seen }.take()

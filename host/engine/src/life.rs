@@ -18,7 +18,7 @@ use crate::memory;
 use crate::queue::Queue;
 use crate::recycler::{Order, Recycler};
 use crate::session::{Live, Seat};
-use crate::trial::{Trial, within};
+use crate::trial::Trial;
 use crate::warm_up::Warm;
 
 /// How long runs on a session that is replaced may take to end before it is left to go by itself.
@@ -379,7 +379,7 @@ impl Life {
     pub(crate) fn probe(&self) {
         let Some(live) = self.parts.seat.get() else { return };
         let (builder, golden, probed) = (self.parts.builder.clone(), Arc::clone(&self.parts.golden), Arc::clone(&live));
-        let checked = within(PROBE_TIME + PROBE_GRACE, move || {
+        let checked = self.parts.builder.urgent.within(PROBE_TIME + PROBE_GRACE, move || {
             let deadline = Deadline::after(Instant::now(), PROBE_TIME);
             let trial = Trial { session: &*probed.session, watchdog: &builder.watchdog, deadline, alone: false, shrink: true };
             golden.check(trial)

@@ -2,10 +2,8 @@
 //! Knows nothing of queues.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
-use std::{io, thread};
 
 use rustix::time::{ClockId, clock_gettime};
 use sandmill_domain::{Code, Deadline, Fault, Tensor};
@@ -77,23 +75,4 @@ pub(crate) fn cpu_time() -> Duration {
 
 fn wall_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
-}
-
-/// What `work` gives, made on a thread of its own; none if that takes longer. Then the thread is left to itself: a kernel that does
-/// not end cannot be ended.
-pub(crate) fn within<T: Send + 'static>(time: Duration, work: impl FnOnce() -> T + Send + 'static) -> io::Result<Option<T>> {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let thread = thread::Builder::new().name("engine-load".to_owned()).spawn(move || {
-        // Nobody waits any more: then nobody wants it.
-        drop(sender.send(work()));
-    })?;
-    match receiver.recv_timeout(time) {
-        Ok(made) => {
-            // It has nothing left to do.
-            drop(thread.join());
-            Ok(Some(made))
-        }
-        Err(RecvTimeoutError::Timeout) => Ok(None),
-        Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("loading a model broke")),
-    }
 }
