@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server, Workshop, exchange, root, wait_until};
+use crate::harness::{Answer, Server, Workshop, exchange, root, run, wait_until};
 
 /// A function of one of the engine's models.
 fn function(workshop: &Workshop, model: &str, rest: &str) -> PathBuf {
@@ -153,4 +153,35 @@ fn an_operator_has_a_session_replaced() {
     }
     // Not for those who only call functions.
     assert_eq!(server.post("/functions/digits/models/model/recycle", "").status, 404);
+}
+
+#[test]
+fn a_model_that_never_ends_its_trial_harms_no_server() {
+    let workshop = Workshop::new();
+    let endless = function(&workshop, "endless", "model.path = 'model.onnx'\n");
+    let config = workshop.write("sandmill.toml", "[engine]\nnotes = ''\n[engine.quarantine]\ntimeout_ms = 2000\n");
+    let (folder, config) = (endless.display().to_string(), config.display().to_string());
+    let output = run(&["check", &folder, "--config", &config]);
+    let words = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success());
+    assert!(words.contains("trying the model was ended: it took longer than 2s and was ended"), "{words}");
+    assert!(words.contains("endless/model.onnx"), "it says which: {words}");
+}
+
+#[test]
+fn what_was_found_out_about_a_model_is_found_out_once() {
+    let (workshop, home) = (Workshop::new(), Workshop::new());
+    let folder = digits(&workshop, "");
+    let notes = || std::fs::read_dir(home.path().join(".cache/sandmill/models")).expect("the folder is there").count();
+    let start = || Server::at_home(home.path(), std::slice::from_ref(&folder));
+    let first = model(&start(), "digits")["profile"].clone();
+    assert_eq!(notes(), 2, "that it was tried, and what was measured");
+    // The times of another measurement would be others.
+    assert_eq!(model(&start(), "digits")["profile"], first);
+    assert_eq!(notes(), 2);
+    for note in std::fs::read_dir(home.path().join(".cache/sandmill/models")).expect("the folder is there") {
+        std::fs::write(note.expect("a note").path(), "no note").expect("writes");
+    }
+    assert_eq!(ask(&start(), 1).status, 200);
+    assert_eq!(notes(), 2);
 }
