@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::Method;
-use sandmill_domain::{Asset, Batching, FunctionLimits, FunctionName, Grants, InstancePolicy, Request, Setting};
+use sandmill_domain::{
+    Asset, Batching, FunctionLimits, FunctionName, Grants, InstancePolicy, Optimization, Provider, Request, Setting,
+};
 
 use crate::Digest;
 
@@ -56,6 +58,12 @@ pub struct ModelSpec {
     pub queue_max: usize,
     /// Whether requests share runs.
     pub batching: Batching,
+    /// Who runs it, in order of preference, at least one; whether the host has them, and takes their options, is not checked.
+    pub providers: Vec<Provider>,
+    /// Whether it may run elsewhere if they cannot.
+    pub fallback: bool,
+    /// How much is done to its graph first.
+    pub optimization: Optimization,
 }
 
 /// The components around the models.

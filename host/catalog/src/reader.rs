@@ -104,6 +104,9 @@ impl<'a> Reader<'a> {
             threads: table.threads.map(crate::Count::get),
             queue_max: table.queue_max(),
             batching: table.batching(),
+            providers: table.providers(),
+            fallback: table.fallback,
+            optimization: table.optimization(),
         })
     }
 

@@ -15,6 +15,7 @@ mod limits;
 mod message;
 mod name;
 pub mod ports;
+mod provider;
 mod signature;
 mod tensor;
 
@@ -29,5 +30,6 @@ pub use grants::{Grants, GrantsMax, Origin, OriginError};
 pub use limits::{FunctionLimits, InstanceBudget, InstancePolicy, PluginLimits, TenantLimits};
 pub use message::{Header, Reply, Request, RequestHead};
 pub use name::{FunctionName, NameError, ReleaseNumber, TenantId};
+pub use provider::{Arena, Optimization, ProfileShapes, Provider};
 pub use signature::{Axis, Mismatch, ModelInfo, Signature, TensorSpec};
 pub use tensor::{Tensor, Truncated, byte_strings, element_count};
