@@ -3,6 +3,7 @@
 //!
 //! The only crate that knows `ort`. It knows nothing of plugins, of HTTP, of where models are kept, or of how they are measured.
 
+mod assignment;
 mod batch;
 mod call;
 mod context;
