@@ -13,6 +13,7 @@ mod load;
 mod log;
 mod pool;
 mod profile;
+mod providers;
 mod queue;
 mod raw;
 mod rows;
@@ -23,7 +24,7 @@ mod watchdog;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
 use sandmill_domain::ports::{BoxFuture, Inference, Model};
@@ -40,21 +41,26 @@ use crate::watchdog::Watchdog;
 pub use crate::inspect::Refusal;
 use crate::inspect::Seen;
 pub use crate::library::{LibraryError, Runtime};
+use crate::load::Loader;
 pub use crate::load::{LoadError, LoadTimes, ModelOptions, ModelSource};
 pub use crate::profile::{Profile, Size};
+use crate::providers::Providers;
+pub use crate::providers::{EngineFolderError, Placement, ProviderError, ProviderLibrary, ProviderOptions, ProviderSetupError};
 
 /// The bounds of what all models share.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// The bytes of buffers lent at once, rounded up to powers of two each.
     pub buffer_bytes_max: usize,
     /// The bytes of buffers kept for the next who asks.
     pub buffer_idle_bytes_max: usize,
+    /// What the operator gives to those who run models' nodes.
+    pub providers: ProviderOptions,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { buffer_bytes_max: 512 << 20, buffer_idle_bytes_max: 64 << 20 }
+        Self { buffer_bytes_max: 512 << 20, buffer_idle_bytes_max: 64 << 20, providers: ProviderOptions::default() }
     }
 }
 
@@ -75,6 +81,9 @@ pub enum EngineError {
         /// The one that is loaded.
         loaded: PathBuf,
     },
+    /// What the operator has declared for providers cannot be had.
+    #[error(transparent)]
+    Provider(#[from] ProviderSetupError),
     /// Its thread did not start.
     #[error("the engine's watchdog cannot be started")]
     Thread(#[from] io::Error),
@@ -84,6 +93,7 @@ pub enum EngineError {
 pub struct Engine {
     environment: Environment,
     version: String,
+    providers: Providers,
     watchdog: Arc<Watchdog>,
     pool: Arc<Pool>,
 }
@@ -92,11 +102,14 @@ impl Engine {
     /// Loads the library, unless the process has it already, and starts the watchdog's thread.
     ///
     /// # Errors
-    /// If the file is not an ONNX Runtime of version 1.31 or later, or another one is loaded.
-    pub fn start(library: &Path, options: EngineOptions) -> Result<Self, EngineError> {
+    /// If the file is not an ONNX Runtime of version 1.31 or later, or another one is loaded, or a provider that the operator has
+    /// declared cannot be had.
+    pub fn start(library: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
         let environment = library::environment(library)?;
+        let version = raw::version(&environment).unwrap_or_else(|| "unknown".to_owned());
         Ok(Self {
-            version: raw::version(&environment).unwrap_or_else(|| "unknown".to_owned()),
+            providers: Providers::start(&environment, &version, &options.providers)?,
+            version,
             environment,
             watchdog: Arc::new(Watchdog::start()?),
             pool: Arc::new(Pool::new(options.buffer_bytes_max, options.buffer_idle_bytes_max)),
@@ -111,10 +124,11 @@ impl Engine {
     /// Loads a model, starts its threads and warms it up. Blocks for seconds at worst: not for a thread that carries requests.
     ///
     /// # Errors
-    /// If an option is out of bounds, the runtime refuses the model, its signature has no counterpart in the protocol, a bound is
+    /// If an option is out of bounds, a provider is missing and nothing said of a fallback, the runtime refuses the model, its signature has no counterpart in the protocol, a bound is
     /// given for an axis that it does not have, it fails on zeros, or its time is over.
     pub fn load(&self, source: ModelSource, options: &ModelOptions) -> Result<OnnxModel, LoadError> {
-        let loaded = load::load(&self.environment, &self.watchdog, source, options)?;
+        let loader = Loader { environment: &self.environment, watchdog: &self.watchdog, providers: &self.providers };
+        let loaded = loader.load(source, options)?;
         let session = RawSession::new(loaded.session).map_err(|error| LoadError::Model(error.to_string()))?;
         let contexts = self.start_contexts(&loaded.info.name, session, options)?;
         let begun = Instant::now();
@@ -125,8 +139,13 @@ impl Engine {
         // The zeros of the warm-up are like nobody's.
         drop(contexts.take_seen());
         let times = LoadTimes { load: loaded.took, warm_up: begun.elapsed(), run };
-        let (info, pool, options) = (Arc::new(loaded.info), Arc::clone(&self.pool), options.clone());
-        Ok(OnnxModel { info, times, options, seen: loaded.seen, profile: OnceLock::new(), pool, contexts })
+        let (info, pool, mut options) = (Arc::new(loaded.info), Arc::clone(&self.pool), options.clone());
+        if !loaded.placement.is_on_cpu() {
+            // A device may compile, search or wait for others at any run, however short they were before.
+            options.inline_max = Duration::ZERO;
+        }
+        let placement = loaded.placement;
+        Ok(OnnxModel { info, times, options, placement, seen: loaded.seen, profile: OnceLock::new(), pool, contexts })
     }
 
     fn start_contexts(&self, name: &str, session: RawSession, options: &ModelOptions) -> io::Result<Contexts> {
@@ -145,6 +164,7 @@ pub struct OnnxModel {
     info: Arc<ModelInfo>,
     times: LoadTimes,
     options: ModelOptions,
+    placement: Placement,
     seen: Seen,
     profile: OnceLock<Profile>,
     pool: Arc<Pool>,
@@ -155,6 +175,21 @@ impl OnnxModel {
     /// How long it took to load.
     pub fn load_times(&self) -> LoadTimes {
         self.times
+    }
+
+    /// Who runs it: the first of the providers asked for that has any of its nodes, by the name that its function has for it.
+    pub fn provider(&self) -> &str {
+        &self.placement.provider
+    }
+
+    /// Who should have run it and does not, and why; none if all is as it was asked for.
+    pub fn fell_back(&self) -> Option<&str> {
+        self.placement.fell_back.as_deref()
+    }
+
+    /// Who has which part of it.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// Measures what runs take, of the shapes that the model was last called with or, before any call, of small ones; from then on

@@ -250,7 +250,7 @@ fn type_of_types(levels: usize) -> Type {
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| {
     let set_up = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.sandmill/lib/libonnxruntime.so.1.31.1");
     let library = env::var_os("ORT_DYLIB_PATH").map_or(set_up, PathBuf::from);
-    Engine::start(&library, EngineOptions::default()).expect("the tests need the ONNX Runtime library: type `make setup`")
+    Engine::start(&library, &EngineOptions::default()).expect("the tests need the ONNX Runtime library: type `make setup`")
 });
 
 fn try_load(name: &str, bytes: Vec<u8>) -> Result<OnnxModel, LoadError> {

@@ -25,7 +25,7 @@ fn compile(folder: &Path, name: &str, base: &str) -> PathBuf {
 }
 
 fn refusal(library: &Path) -> EngineError {
-    Engine::start(library, EngineOptions::default()).err().unwrap_or_else(|| panic!("{} was taken", library.display()))
+    Engine::start(library, &EngineOptions::default()).err().unwrap_or_else(|| panic!("{} was taken", library.display()))
 }
 
 #[test]

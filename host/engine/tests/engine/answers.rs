@@ -48,7 +48,7 @@ async fn inputs_that_lie_askew_are_copied_into_lent_memory() {
 
 #[tokio::test]
 async fn copies_of_inputs_count_against_the_lent_bytes() {
-    let engine = start(EngineOptions { buffer_bytes_max: 512, buffer_idle_bytes_max: 0 });
+    let engine = start(&EngineOptions { buffer_bytes_max: 512, buffer_idle_bytes_max: 0, ..EngineOptions::default() });
     let model = engine.load(ModelSource { name: "digits".into(), bytes: digits_bytes().into() }, &options()).unwrap();
     let straight = floats("X", &[1, 64], &DIGIT);
     let askew = Bytes::from([&[0][..], &straight.data].concat()).slice(1..);

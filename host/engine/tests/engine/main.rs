@@ -5,4 +5,5 @@ mod answers;
 mod batching;
 mod endings;
 mod harness;
+mod providers;
 mod refusals;

@@ -74,8 +74,8 @@ fn weights_in_other_files_are_refused() {
 
 #[test]
 fn a_process_has_one_library() {
-    let second = start(EngineOptions::default());
+    let second = start(&EngineOptions::default());
     assert!(second.version().starts_with("1."), "{}", second.version());
-    let error = Engine::start(Path::new("Cargo.toml"), EngineOptions::default()).err();
+    let error = Engine::start(Path::new("Cargo.toml"), &EngineOptions::default()).err();
     assert!(matches!(error, Some(EngineError::AnotherLibrary { .. })), "{error:?}");
 }
