@@ -16,6 +16,7 @@ use sandmill_telemetry::LogFormat;
 use serde::Deserialize;
 
 use crate::cli::ServeOptions;
+use crate::config_providers::{self, DeviceMemory, Libraries};
 use crate::config_sandbox::{Sandbox, Tenants};
 
 const HOUR_MS: usize = 3_600_000;
@@ -107,6 +108,9 @@ pub(crate) struct Engine {
     inline_max_us: Option<Count<0, 1_000_000>>,
     profile_ms: Option<Millis>,
     batch_rows_max: Option<Count<1, 1024>>,
+    provider_libraries: Libraries,
+    provider_memory_bytes_max: Option<DeviceMemory>,
+    engine_cache: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -198,6 +202,8 @@ impl Config {
         let mut options = EngineOptions::default();
         set(&mut options.buffer_bytes_max, self.engine.buffer_bytes_max.map(ByteSize::get));
         set(&mut options.buffer_idle_bytes_max, self.engine.buffer_idle_bytes_max.map(ByteSize::get));
+        let Engine { provider_libraries, engine_cache, provider_memory_bytes_max, .. } = &self.engine;
+        options.providers = config_providers::options(provider_libraries, engine_cache.as_ref(), *provider_memory_bytes_max);
         options
     }
 
@@ -274,6 +280,10 @@ mod tests {
         // What stands behind the last of them is no key.
         left_out.pop();
         // Defaults that depend on the machine are shown as comments.
-        assert_eq!(left_out, ["threads", "library", "cache", "cache_key", "threads"], "keys that the page does not show");
+        assert_eq!(
+            left_out,
+            ["threads", "library", "engine_cache", "cache", "cache_key", "threads"],
+            "keys that the page does not show"
+        );
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use sandmill_catalog::{FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
 use sandmill_domain::ports::{Model, Plugin};
 use sandmill_domain::{FunctionLimits, ReleaseNumber, TenantId};
-use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel, Profile};
+use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel, Placement, Profile};
 use sandmill_pipeline::{Account, Plugins, Release, ReleaseParts};
 use sandmill_sandbox::{Loaded as PluginLoaded, PluginOptions, Sandbox, WasmPlugin};
 use tokio::runtime::Handle;
@@ -51,6 +51,7 @@ pub(crate) struct Deployed {
 pub(crate) struct Measured {
     pub(crate) name: String,
     pub(crate) times: LoadTimes,
+    pub(crate) placement: Placement,
     pub(crate) profile: Profile,
 }
 
@@ -123,6 +124,9 @@ impl Deployer {
             batch_max: model.batch_max,
             axis_max: model.axis_max,
             axes: model.axes.clone(),
+            providers: model.providers.clone(),
+            fallback: model.fallback,
+            optimization: model.optimization,
             ..defaults
         };
         self.engine.load(source, &options).with_context(|| model.file.path.display().to_string())
@@ -193,7 +197,12 @@ impl Deployer {
 }
 
 fn measured(model: &OnnxModel) -> Measured {
-    Measured { name: model.info().name.clone(), times: model.load_times(), profile: model.measure().clone() }
+    Measured {
+        name: model.info().name.clone(),
+        times: model.load_times(),
+        placement: model.placement().clone(),
+        profile: model.measure().clone(),
+    }
 }
 
 fn require(exported: bool, file: Option<&FileContent>, side: &str) -> Result<()> {

@@ -97,7 +97,7 @@ pub(crate) fn read_functions(folders: &[PathBuf], config: &Config) -> Result<Vec
 /// Starts the engine and the sandbox.
 pub(crate) fn start_deployer(config: &Config, runtime: Handle) -> Result<Deployer> {
     let library = sandmill_engine::Runtime::find(config.engine.library.as_deref())?;
-    let engine = Engine::start(&library, config.engine_options())?;
+    let engine = Engine::start(&library, &config.engine_options())?;
     let sandbox = start_sandbox(config)?;
     let body_bytes_max = config.edge_options().limits.buffered_bytes_max;
     let account = Account::new(config.tenant_limits());
@@ -145,7 +145,10 @@ fn note(spec: &FunctionSpec, deployed: &Deployed, telemetry: &Telemetry) {
     }
     let plugin_load: Duration = deployed.loads.iter().map(|(_, load)| load.time).sum();
     let compiled = deployed.loads.iter().filter(|(_, load)| !load.cached).count();
-    for Measured { name, profile, .. } in &deployed.measured {
+    for Measured { name, placement, profile, .. } in &deployed.measured {
+        telemetry.placed(&tenant, &spec.name, &placement.provider);
+        let (provider, fell_back) = (&placement.provider, &placement.fell_back);
+        tracing::info!(function = %spec.name, model = name, provider, ?fell_back, shares = ?placement.shares, "placed");
         let (batches, inline) = (&profile.batches, &profile.inline);
         tracing::info!(function = %spec.name, model = name, sizes = ?profile.sizes, ?batches, ?inline, "measured");
     }
