@@ -7,7 +7,7 @@ use anyhow::Result;
 use sandmill_catalog::FunctionSpec;
 use sandmill_domain::ModelProfile;
 use sandmill_domain::ports::Model as _;
-use sandmill_engine::LoadTimes;
+use sandmill_engine::{LoadTimes, Placement};
 use sandmill_sandbox::{Loaded, Snapshot};
 
 use crate::cli::CheckOptions;
@@ -35,9 +35,10 @@ fn describe(spec: &FunctionSpec, deployed: &Deployed) -> String {
     let mut line = |args: std::fmt::Arguments<'_>| {
         let _infallible = write!(text, "\n  {args}");
     };
-    for (model, Measured { name, times, profile }) in deployed.models.iter().zip(&deployed.measured) {
+    for (model, Measured { name, times, placement, profile }) in deployed.models.iter().zip(&deployed.measured) {
         let LoadTimes { load, warm_up, run } = times;
         line(format_args!("{name}: loaded in {load:.1?}, warm in {warm_up:.1?}, then {run:.1?} a run"));
+        line(format_args!("  provider: {}", describe_placement(placement)));
         describe_profile(profile).iter().for_each(|text| line(format_args!("  {text}")));
         let signature = &model.info().signature;
         signature.inputs.iter().for_each(|spec| line(format_args!("  takes {spec}")));
@@ -63,6 +64,21 @@ fn describe(spec: &FunctionSpec, deployed: &Deployed) -> String {
     match &deployed.sample {
         Some(sample) => line(format_args!("sample: {} with {} bytes after {:.1?}", sample.status, sample.bytes, sample.took)),
         None => line(format_args!("sample: none; with a [sample] the whole path is checked before it serves")),
+    }
+    text
+}
+
+/// Who runs a model, and who should but does not.
+fn describe_placement(placement: &Placement) -> String {
+    let Placement { provider, fell_back, shares, nodes } = placement;
+    let shares: Vec<String> = shares.iter().map(|(name, nodes)| format!("{nodes} nodes on {name}")).collect();
+    let mut text = if shares.is_empty() { provider.clone() } else { format!("{provider}; {}", shares.join(", ")) };
+    if !nodes.is_empty() {
+        text.push_str("; for debugging, as they are in the file");
+    }
+    if let Some(reason) = fell_back {
+        text.push_str("; it fell back: ");
+        text.push_str(reason);
     }
     text
 }
@@ -103,5 +119,21 @@ fn describe_load(load: &Loaded) -> String {
         Snapshot::Impossible(reason) => {
             format!("{compiled}; every request runs its `init` anew, which is slower, because no snapshot can be taken: {reason}")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fallback_is_told() {
+        let cpu = Placement { provider: "cpu".to_owned(), ..Placement::default() };
+        assert_eq!(describe_placement(&cpu), "cpu");
+        let shares = [("cpu".to_owned(), 2), ("cuda".to_owned(), 40)].into();
+        let fell_back = Some("`tensorrt`: it is not there".to_owned());
+        let cuda = Placement { provider: "cuda".to_owned(), fell_back, shares, ..Placement::default() };
+        let expected = "cuda; 2 nodes on cpu, 40 nodes on cuda; it fell back: `tensorrt`: it is not there";
+        assert_eq!(describe_placement(&cuda), expected);
     }
 }

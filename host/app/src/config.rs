@@ -16,6 +16,7 @@ use sandmill_telemetry::LogFormat;
 use serde::Deserialize;
 
 use crate::cli::ServeOptions;
+use crate::config_providers::{self, DeviceMemory, Libraries};
 use crate::config_sandbox::{Sandbox, Tenants, default_cache};
 
 const HOUR_MS: usize = 3_600_000;
@@ -108,6 +109,9 @@ pub(crate) struct Engine {
     inline_max_us: Option<Count<0, 1_000_000>>,
     profile_ms: Option<Millis>,
     batch_rows_max: Option<Count<1, 1024>>,
+    provider_libraries: Libraries,
+    provider_memory_bytes_max: Option<DeviceMemory>,
+    engine_cache: Option<PathBuf>,
     memory_bytes_max: Option<Size>,
     abandoned_max: Option<Count<0, 1024>>,
     idle_ms: Option<Count<0, DAY_MS>>,
@@ -237,6 +241,8 @@ impl Config {
         let notes = self.engine.notes.clone().or_else(|| default_cache("models"));
         options.notes = notes.filter(|folder| !folder.as_os_str().is_empty());
         set(&mut options.abandoned_max, self.engine.abandoned_max.map(Count::get));
+        let Engine { provider_libraries, engine_cache, provider_memory_bytes_max, .. } = &self.engine;
+        options.providers = config_providers::options(provider_libraries, engine_cache.as_ref(), *provider_memory_bytes_max);
         options
     }
 
@@ -345,7 +351,7 @@ mod tests {
         // Defaults that depend on the machine are shown as comments.
         assert_eq!(
             left_out,
-            ["threads", "library", "memory_bytes_max", "notes", "processes_max", "cache", "cache_key", "threads"],
+            ["threads", "library", "engine_cache", "memory_bytes_max", "notes", "processes_max", "cache", "cache_key", "threads"],
             "keys that the page does not show"
         );
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sandmill_catalog::{Digest, FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
 use sandmill_domain::ports::{Model, Plugin};
 use sandmill_domain::{FunctionLimits, ModelProfile, ReleaseNumber, TenantId};
-use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel};
+use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel, Placement};
 use sandmill_pipeline::{Account, Plugins, Release, ReleaseParts};
 use sandmill_sandbox::{Loaded as PluginLoaded, PluginOptions, Sandbox, WasmPlugin};
 use tokio::runtime::Handle;
@@ -52,6 +52,7 @@ pub(crate) struct Deployed {
 pub(crate) struct Measured {
     pub(crate) name: String,
     pub(crate) times: LoadTimes,
+    pub(crate) placement: Placement,
     pub(crate) profile: ModelProfile,
 }
 
@@ -130,6 +131,9 @@ impl Deployer {
             batch_max: model.batch_max,
             axis_max: model.axis_max,
             axes: model.axes.clone(),
+            providers: model.providers.clone(),
+            fallback: model.fallback,
+            optimization: model.optimization,
             ..defaults
         };
         self.engine.load(source, &options).with_context(|| model.file.path.display().to_string())
@@ -223,7 +227,12 @@ impl ModelFile {
 }
 
 fn measured(model: &OnnxModel) -> Measured {
-    Measured { name: model.info().name.clone(), times: model.load_times(), profile: model.measure().clone() }
+    Measured {
+        name: model.info().name.clone(),
+        times: model.load_times(),
+        placement: model.placement().clone(),
+        profile: model.measure().clone(),
+    }
 }
 
 fn require(exported: bool, file: Option<&FileContent>, side: &str) -> Result<()> {

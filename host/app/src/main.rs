@@ -4,6 +4,7 @@ mod build_plugin;
 mod check;
 mod cli;
 mod config;
+mod config_providers;
 mod config_sandbox;
 mod deploy;
 mod invoke;

@@ -149,7 +149,10 @@ fn note(spec: &FunctionSpec, deployed: &Deployed, telemetry: &Telemetry) {
     }
     let plugin_load: Duration = deployed.loads.iter().map(|(_, load)| load.time).sum();
     let compiled = deployed.loads.iter().filter(|(_, load)| !load.cached).count();
-    for Measured { name, profile, .. } in &deployed.measured {
+    for Measured { name, placement, profile, .. } in &deployed.measured {
+        telemetry.placed(&tenant, &spec.name, &placement.provider);
+        let (provider, fell_back) = (&placement.provider, &placement.fell_back);
+        tracing::info!(function = %spec.name, model = name, provider, ?fell_back, shares = ?placement.shares, "placed");
         let (batches, inline) = (&profile.batches, &profile.inline);
         tracing::info!(function = %spec.name, model = name, sizes = ?profile.sizes, ?batches, ?inline, "measured");
     }

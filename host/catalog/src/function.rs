@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::Method;
-use sandmill_domain::{Asset, AxisRule, Batching, FunctionLimits, FunctionName, Grants, InstancePolicy, Request, Setting};
+use sandmill_domain::{
+    Asset, AxisRule, Batching, FunctionLimits, FunctionName, Grants, InstancePolicy, Optimization, Provider, Request, Setting,
+};
 
 use crate::Digest;
 
@@ -59,6 +61,12 @@ pub struct ModelSpec {
     pub queue_max: usize,
     /// Whether requests share runs.
     pub batching: Batching,
+    /// Who runs it, in order of preference, at least one; whether the host has them, and takes their options, is not checked.
+    pub providers: Vec<Provider>,
+    /// Whether it may run elsewhere if they cannot.
+    pub fallback: bool,
+    /// How much is done to its graph first.
+    pub optimization: Optimization,
 }
 
 /// The components around the models.

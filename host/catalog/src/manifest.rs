@@ -4,12 +4,13 @@ mod axes;
 mod bundle;
 mod grants;
 mod limits;
+mod providers;
 mod sample;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sandmill_domain::{AxisRule, Batching, FunctionName, NameError};
+use sandmill_domain::{AxisRule, Batching, FunctionName, NameError, Optimization, Provider};
 use serde::Deserialize;
 
 use crate::digest::Digest;
@@ -20,6 +21,7 @@ use axes::AxisEntry;
 pub(crate) use bundle::{AssetPaths, ConfigValue, FilePath};
 pub(crate) use grants::GrantsTable;
 pub(crate) use limits::{BreakerTable, InstancesTable, LimitsTable};
+use providers::{OptimizationWord, Providers};
 pub(crate) use sample::{Methods, SampleTable};
 
 /// Up to the domain's `AXIS_MAX`.
@@ -55,8 +57,8 @@ pub(crate) struct Manifest {
 
 /// `[models]`
 #[derive(Deserialize)]
-#[serde(try_from = "BTreeMap<ModelName, ModelTable>")]
-pub(crate) struct ModelTables(BTreeMap<ModelName, ModelTable>);
+#[serde(try_from = "BTreeMap<PlainName, ModelTable>")]
+pub(crate) struct ModelTables(BTreeMap<PlainName, ModelTable>);
 
 /// `[model]`, or one of `[models]`
 #[derive(Deserialize)]
@@ -75,6 +77,12 @@ pub(crate) struct ModelTable {
     batching: BatchingWord,
     batch_rows: Option<Count<1, 1024>>,
     batch_delay_us: Option<Count<0, 1_000_000>>,
+    #[serde(default)]
+    providers: Providers,
+    #[serde(default)]
+    pub(crate) fallback: bool,
+    #[serde(default)]
+    optimization: OptimizationWord,
 }
 
 /// `batching`
@@ -127,9 +135,20 @@ impl ModelTable {
         }
     }
 
+    pub(crate) fn providers(&self) -> Vec<Provider> {
+        self.providers.list()
+    }
+
+    pub(crate) fn optimization(&self) -> Optimization {
+        self.optimization.into()
+    }
+
     /// Keys that do not go together.
     fn check(&self, document: &Document<'_>, key: &[&str]) -> Vec<Problem> {
+        let providers = [key, &["providers"]].concat();
+        let none = document.is_empty(&providers).then(|| document.problem(&providers, "expected at least one provider"));
         let mut problems = self.check_batching(document, key);
+        problems.extend(none);
         let axis = |(axis, entry): (&String, &AxisEntry)| entry.check(document, &[key, &["axes", axis]].concat());
         problems.extend(self.axes.iter().filter_map(axis));
         problems
@@ -218,10 +237,10 @@ impl ModelTables {
     }
 }
 
-impl TryFrom<BTreeMap<ModelName, ModelTable>> for ModelTables {
+impl TryFrom<BTreeMap<PlainName, ModelTable>> for ModelTables {
     type Error = String;
 
-    fn try_from(models: BTreeMap<ModelName, ModelTable>) -> Result<Self, String> {
+    fn try_from(models: BTreeMap<PlainName, ModelTable>) -> Result<Self, String> {
         match models.len() {
             0..=MODELS_MAX => Ok(Self(models)),
             count => Err(format!("expected at most {MODELS_MAX} models, found {count}")),
@@ -229,12 +248,12 @@ impl TryFrom<BTreeMap<ModelName, ModelTable>> for ModelTables {
     }
 }
 
-/// The name of one of several models.
+/// The name of one of several models, or of a provider.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
-struct ModelName(String);
+struct PlainName(String);
 
-impl TryFrom<String> for ModelName {
+impl TryFrom<String> for PlainName {
     type Error = &'static str;
 
     fn try_from(name: String) -> Result<Self, &'static str> {

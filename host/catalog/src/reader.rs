@@ -105,6 +105,9 @@ impl<'a> Reader<'a> {
             min: table.min(),
             queue_max: table.queue_max(),
             batching: table.batching(),
+            providers: table.providers(),
+            fallback: table.fallback,
+            optimization: table.optimization(),
         })
     }
 

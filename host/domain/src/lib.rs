@@ -17,6 +17,7 @@ mod limits;
 mod message;
 mod name;
 pub mod ports;
+mod provider;
 mod signature;
 mod tensor;
 mod urgency;
@@ -34,6 +35,7 @@ pub use lifecycle::{BatchSize, ModelEvent, ModelProfile, ModelStage, ModelState,
 pub use limits::{FunctionLimits, InstanceBudget, InstancePolicy, PluginLimits, TenantLimits};
 pub use message::{Header, Reply, Request, RequestHead};
 pub use name::{FunctionName, NameError, ReleaseNumber, TenantId};
+pub use provider::{Arena, Optimization, ProfileShapes, Provider};
 pub use signature::{Axis, Mismatch, ModelInfo, Signature, TensorSpec};
 pub use tensor::{Tensor, Truncated, byte_strings, element_count};
 pub use urgency::{Priority, Urgency, Wish};

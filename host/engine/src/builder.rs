@@ -10,8 +10,9 @@ use sandmill_domain::{Deadline, Lender, ModelInfo, Signature};
 use crate::golden::Golden;
 use crate::hands::Hands;
 use crate::inspect::Seen;
-use crate::load::{self, LoadError, LoadTimes, ModelOptions, ModelSource};
+use crate::load::{LoadError, LoadTimes, Loader, ModelOptions, ModelSource};
 use crate::pool::Pool;
+use crate::providers::{Placement, Providers};
 use crate::raw::RawSession;
 use crate::session::{Live, OnnxSession, Session};
 use crate::trial::Trial;
@@ -28,6 +29,7 @@ pub(crate) type Wrap = dyn Fn(Box<dyn Session>) -> Box<dyn Session> + Send + Syn
 #[derive(Clone)]
 pub(crate) struct Builder {
     pub(crate) environment: Environment,
+    pub(crate) providers: Arc<Providers>,
     pub(crate) watchdog: Arc<Watchdog>,
     pub(crate) pool: Arc<Pool>,
     pub(crate) wrap: Option<Arc<Wrap>>,
@@ -43,6 +45,7 @@ pub(crate) struct First {
     pub(crate) seen: Seen,
     pub(crate) golden: Golden,
     pub(crate) times: LoadTimes,
+    pub(crate) placement: Placement,
 }
 
 /// What a further session must be like.
@@ -83,7 +86,7 @@ impl Builder {
     }
 
     fn make_first(&self, source: &ModelSource, options: &ModelOptions) -> Result<First, LoadError> {
-        let loaded = load::load(&self.environment, &self.watchdog, &source.name, &read(source)?, options)?;
+        let loaded = self.loader().load(&source.name, &read(source)?, options)?;
         let session = self.session(RawSession::new(loaded.session), options)?;
         let begun = Instant::now();
         let (golden, run) = self
@@ -91,16 +94,21 @@ impl Builder {
             .first()
             .map_err(|fault| LoadError::WarmUp(Box::new(fault)))?;
         let times = LoadTimes { load: loaded.took, warm_up: begun.elapsed(), run };
-        Ok(First { live: Live::new(session), info: loaded.info, seen: loaded.seen, golden, times })
+        let (info, seen, placement) = (loaded.info, loaded.seen, loaded.placement);
+        Ok(First { live: Live::new(session), info, seen, golden, times, placement })
     }
 
     fn make_again(&self, source: &ModelSource, options: &ModelOptions, known: &Known) -> Result<Again, LoadError> {
-        let loaded = load::load(&self.environment, &self.watchdog, &source.name, &read(source)?, options)?;
+        let loaded = self.loader().load(&source.name, &read(source)?, options)?;
         let session = self.session(RawSession::new(loaded.session), options)?;
         let begun = Instant::now();
         let warmed = self.warm_up(&*session, &known.info.signature, options).again(&known.golden, known.warm.as_ref());
         warmed.map_err(|fault| LoadError::WarmUp(Box::new(fault)))?;
         Ok(Again { live: Live::new(session), load: loaded.took, warm_up: begun.elapsed() })
+    }
+
+    fn loader(&self) -> Loader<'_> {
+        Loader { environment: &self.environment, watchdog: &self.watchdog, providers: &self.providers }
     }
 
     fn session(&self, raw: ort::Result<RawSession>, options: &ModelOptions) -> Result<Box<dyn Session>, LoadError> {

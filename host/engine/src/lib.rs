@@ -3,6 +3,7 @@
 //!
 //! The only crate that knows `ort`. It knows nothing of plugins, of HTTP, of where models are kept, or of how they are measured.
 
+mod assignment;
 mod batch;
 mod builder;
 mod call;
@@ -23,6 +24,7 @@ mod order;
 mod pad;
 mod pool;
 mod profile;
+mod providers;
 mod quarantine;
 mod queue;
 mod raw;
@@ -62,6 +64,8 @@ pub use crate::inspect::Refusal;
 use crate::inspect::Seen;
 pub use crate::library::{LibraryError, Runtime};
 pub use crate::load::{LoadError, LoadTimes, ModelOptions, ModelSource, Read};
+use crate::providers::Providers;
+pub use crate::providers::{EngineFolderError, Placement, ProviderError, ProviderLibrary, ProviderOptions, ProviderSetupError};
 pub use crate::quarantine::{QuarantineOptions, serve_quarantine};
 pub use crate::recycler::Budget;
 pub use crate::session::{Session, Stop};
@@ -84,6 +88,8 @@ pub struct EngineOptions {
     pub notes: Option<PathBuf>,
     /// Runs that would not end and are left to themselves: with more of them the host is not ready.
     pub abandoned_max: usize,
+    /// What the operator gives to those who run models' nodes.
+    pub providers: ProviderOptions,
 }
 
 impl Default for EngineOptions {
@@ -95,6 +101,7 @@ impl Default for EngineOptions {
             quarantine: None,
             notes: None,
             abandoned_max: 2,
+            providers: ProviderOptions::default(),
         }
     }
 }
@@ -116,6 +123,9 @@ pub enum EngineError {
         /// The one that is loaded.
         loaded: PathBuf,
     },
+    /// What the operator has declared for providers cannot be had.
+    #[error(transparent)]
+    Provider(#[from] ProviderSetupError),
     /// Its thread did not start.
     #[error("the engine's watchdog cannot be started")]
     Thread(#[from] io::Error),
@@ -135,16 +145,19 @@ impl Engine {
     /// Loads the library, unless the process has it already, and starts the engine's threads.
     ///
     /// # Errors
-    /// If the file is not an ONNX Runtime of version 1.31 or later, or another one is loaded.
+    /// If the file is not an ONNX Runtime of version 1.31 or later, or another one is loaded, or a provider that the operator has
+    /// declared cannot be had.
     pub fn start(library: &Path, options: &EngineOptions) -> Result<Self, EngineError> {
         let environment: Environment = library::environment(library)?;
         let pool = Arc::new(Pool::new(options.buffer_bytes_max, options.buffer_idle_bytes_max));
         let version = raw::version(&environment).unwrap_or_else(|| "unknown".to_owned());
+        let providers = Arc::new(Providers::start(&environment, &version, &options.providers)?);
         Ok(Self {
             trial_ground: Arc::new(TrialGround::open(library, &version, options)),
             version,
             builder: Builder {
                 environment,
+                providers,
                 watchdog: Arc::new(Watchdog::start()?),
                 pool,
                 wrap: None,
@@ -180,11 +193,11 @@ impl Engine {
     /// Loads a model, warms it up and starts its threads. Blocks for seconds at worst: not for a thread that carries requests.
     ///
     /// # Errors
-    /// If an option is out of bounds, the runtime refuses the model, its signature has no counterpart in the protocol, a bound is
+    /// If an option is out of bounds, a provider is missing and nothing said of a fallback, the runtime refuses the model, its signature has no counterpart in the protocol, a bound is
     /// given for an axis that it does not have, it fails on zeros, its time is over, or there is no memory for it.
     pub fn load(&self, source: ModelSource, options: &ModelOptions) -> Result<OnnxModel, LoadError> {
         self.trial_ground.try_first(&source, options)?;
-        let First { live, info, seen, golden, times } = self.builder.first(&source, options)?;
+        let First { live, info, seen, golden, times, placement } = self.builder.first(&source, options)?;
         let (info, golden, cost) = (Arc::new(info), Arc::new(golden), live.warm_bytes);
         // What it takes is known only now.
         if !self.threads.keeper.make_room_but(cost, None) {
@@ -218,9 +231,27 @@ impl Engine {
             patron: Arc::downgrade(&patron),
         })?;
         self.threads.keeper.keep(&life);
-        let (builder, options, profile) = (self.builder.clone(), options.clone(), OnceLock::new());
+        let (builder, mut options, profile) = (self.builder.clone(), options.clone(), OnceLock::new());
+        if !placement.is_on_cpu() {
+            // A device may compile, search or wait for others at any run, however short they were before.
+            options.inline_max = Duration::ZERO;
+        }
         let trial_ground = Arc::clone(&self.trial_ground);
-        Ok(OnnxModel { trial_ground, info, times, options, seen, profile, builder, queue, seat, life, contexts, _rest: Rest })
+        Ok(OnnxModel {
+            trial_ground,
+            placement,
+            info,
+            times,
+            options,
+            seen,
+            profile,
+            builder,
+            queue,
+            seat,
+            life,
+            contexts,
+            _rest: Rest,
+        })
     }
 }
 
@@ -231,6 +262,7 @@ pub struct OnnxModel {
     info: Arc<ModelInfo>,
     times: LoadTimes,
     options: ModelOptions,
+    placement: Placement,
     seen: Seen,
     profile: OnceLock<ModelProfile>,
     builder: Builder,
@@ -255,6 +287,21 @@ impl OnnxModel {
     /// How long it took to load.
     pub fn load_times(&self) -> LoadTimes {
         self.times
+    }
+
+    /// Who runs it: the first of the providers asked for that has any of its nodes, by the name that its function has for it.
+    pub fn provider(&self) -> &str {
+        &self.placement.provider
+    }
+
+    /// Who should have run it and does not, and why; none if all is as it was asked for.
+    pub fn fell_back(&self) -> Option<&str> {
+        self.placement.fell_back.as_deref()
+    }
+
+    /// Who has which part of it.
+    pub fn placement(&self) -> &Placement {
+        &self.placement
     }
 
     /// Measures what runs take, of the shapes that the model was last called with or, before any call, of small ones; from then on

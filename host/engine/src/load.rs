@@ -10,15 +10,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ort::environment::Environment;
 use ort::session::Session;
-use ort::session::builder::{AutoDevicePolicy, LoadCanceler, SessionBuilder};
-use sandmill_domain::{AxisRule, Batching, Fault, ModelInfo};
+use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, LoadCanceler, SessionBuilder};
+use sandmill_domain::{AxisRule, Batching, Fault, ModelInfo, Optimization, Provider};
 use sandmill_worker::Death;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::assignment;
 use crate::inspect::{Refusal, Seen, inspect};
 use crate::library::guard;
 use crate::pad::Padding;
+use crate::providers::{Placement, ProviderError, Providers};
 use crate::recycler::Budget;
 use crate::signature::{self, AxisBounds};
 use crate::watchdog::{Expire, Watchdog};
@@ -70,6 +72,12 @@ pub struct ModelOptions {
     pub axis_max: i64,
     /// The sizes of certain axes, by the model's symbol, or as `input[1]` for an axis without one.
     pub axes: BTreeMap<String, AxisRule>,
+    /// Who runs it, in order of preference. The CPU takes what they leave, named or not.
+    pub providers: Vec<Provider>,
+    /// Whether it may run without those of them that are missing.
+    pub fallback: bool,
+    /// How much is done to its graph first.
+    pub optimization: Optimization,
     /// Whether calls share runs.
     pub batching: Batching,
     /// The rows of one run that calls share, at most.
@@ -105,6 +113,9 @@ impl Default for ModelOptions {
             batch_max: 32,
             axis_max: 1024,
             axes: BTreeMap::new(),
+            providers: vec![Provider::cpu()],
+            fallback: false,
+            optimization: Optimization::All,
             batching: Batching::Auto,
             batch_rows_max: 32,
             inline_max: Duration::from_millis(1),
@@ -162,6 +173,9 @@ pub enum LoadError {
     /// It is not given to the runtime.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// It cannot be run by those who should.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
     /// The runtime does not load it.
     #[error("no ONNX model that the runtime can load: {0}")]
     Model(String),
@@ -245,27 +259,63 @@ pub(crate) struct Loaded {
     pub(crate) info: ModelInfo,
     pub(crate) took: Duration,
     pub(crate) seen: Seen,
+    pub(crate) placement: Placement,
 }
 
-/// Loads a model within its time. Blocks.
-pub(crate) fn load(
-    environment: &Environment,
-    watchdog: &Watchdog,
-    name: &str,
-    bytes: &[u8],
-    options: &ModelOptions,
-) -> Result<Loaded, LoadError> {
-    options.check()?;
-    let begun = Instant::now();
-    let seen = inspect(bytes)?;
-    tracing::debug!(model = name, ?seen, "a model is given to the runtime");
-    let session = open(environment, watchdog, bytes, options)?;
-    let took = begun.elapsed();
-    let bounds = AxisBounds { batch_max: options.batch_max, axis_max: options.axis_max, named: &options.axes };
-    let signature = signature::read(&session, &bounds)?;
-    Padding::of(&signature, &options.axes)?;
-    let metadata = metadata(&session)?;
-    Ok(Loaded { session, info: ModelInfo { name: name.to_owned(), signature, metadata }, took, seen })
+/// What models are loaded with.
+pub(crate) struct Loader<'a> {
+    pub(crate) environment: &'a Environment,
+    pub(crate) watchdog: &'a Watchdog,
+    pub(crate) providers: &'a Providers,
+}
+
+impl Loader<'_> {
+    /// Loads a model within its time. Blocks.
+    pub(crate) fn load(&self, name: &str, bytes: &[u8], options: &ModelOptions) -> Result<Loaded, LoadError> {
+        options.check()?;
+        let begun = Instant::now();
+        let seen = inspect(bytes)?;
+        tracing::debug!(model = name, ?seen, "a model is given to the runtime");
+        let (session, placement) = self.open(bytes, options)?;
+        if let Some(reason) = &placement.fell_back {
+            tracing::warn!(model = name, provider = placement.provider, reason, "a model runs elsewhere than it should");
+        }
+        let took = begun.elapsed();
+        let bounds = AxisBounds { batch_max: options.batch_max, axis_max: options.axis_max, named: &options.axes };
+        let signature = signature::read(&session, &bounds)?;
+        Padding::of(&signature, &options.axes)?;
+        let metadata = metadata(&session)?;
+        let info = ModelInfo { name: name.to_owned(), signature, metadata };
+        Ok(Loaded { session, info, took, seen, placement })
+    }
+
+    /// With the providers that it asks for; then, if its function allows that, without those that turn out to be missing.
+    fn open(&self, bytes: &[u8], options: &ModelOptions) -> Result<(Session, Placement), LoadError> {
+        let late = Instant::now() + options.load_timeout;
+        let mut choice = self.providers.choose(options, bytes)?;
+        loop {
+            let builder = configure(self.environment, options, choice.is_recorded());
+            let builder = builder.map_err(|error| LoadError::Model(error.to_string()))?;
+            let builder = choice.register(self.environment, builder)?;
+            match self.commit(builder, bytes, late) {
+                Ok(session) => {
+                    let placement = choice.settle(&session)?;
+                    return Ok((session, placement));
+                }
+                Err(_) if Instant::now() >= late => return Err(LoadError::TimedOut(options.load_timeout)),
+                Err(reason) => choice.give_up_first(reason)?.map_err(LoadError::Model)?,
+            }
+        }
+    }
+
+    fn commit(&self, mut builder: SessionBuilder, bytes: &[u8], late: Instant) -> Result<Session, String> {
+        let canceler = Arc::new(Load(builder.canceler()));
+        let watch = self.watchdog.watch(late, canceler);
+        // `ort` panics on types that it does not know.
+        let session = guard(|| builder.commit_from_memory(bytes));
+        drop(watch);
+        session
+    }
 }
 
 /// Cancels a load that takes too long.
@@ -279,22 +329,9 @@ impl Expire for Load {
     }
 }
 
-fn open(environment: &Environment, watchdog: &Watchdog, bytes: &[u8], options: &ModelOptions) -> Result<Session, LoadError> {
-    let mut builder = configure(environment, options).map_err(|error| LoadError::Model(error.to_string()))?;
-    let canceler = Arc::new(Load(builder.canceler()));
-    let late = Instant::now() + options.load_timeout;
-    let watch = watchdog.watch(late, canceler);
-    // `ort` panics on types that it does not know.
-    let session = guard(|| builder.commit_from_memory(bytes));
-    drop(watch);
-    match session {
-        Err(_) if Instant::now() >= late => Err(LoadError::TimedOut(options.load_timeout)),
-        session => session.map_err(LoadError::Model),
-    }
-}
-
-fn configure(environment: &Environment, options: &ModelOptions) -> ort::Result<SessionBuilder> {
-    let builder = Session::builder(environment)?
+/// `recorded`: whether the runtime is to remember who was given which nodes.
+fn configure(environment: &Environment, options: &ModelOptions, recorded: bool) -> ort::Result<SessionBuilder> {
+    let mut builder = Session::builder(environment)?
         // `ort` would look for an accelerator of its own choice.
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
         .with_intra_threads(options.intra_threads)?
@@ -305,8 +342,22 @@ fn configure(environment: &Environment, options: &ModelOptions) -> ort::Result<S
         .with_memory_pattern(false)?
         // Never its own flatbuffers, whose parser trusts them.
         .with_config_entry("session.load_model_format", "ONNX")?
-        .with_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)?;
+        .with_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)?
+        .with_optimization_level(level(options.optimization))?;
+    if recorded {
+        let (key, value) = assignment::RECORDED;
+        builder = builder.with_config_entry(key, value)?;
+    }
     Ok(builder)
+}
+
+fn level(optimization: Optimization) -> GraphOptimizationLevel {
+    match optimization {
+        Optimization::All => GraphOptimizationLevel::All,
+        Optimization::Extended => GraphOptimizationLevel::Level2,
+        Optimization::Basic => GraphOptimizationLevel::Level1,
+        Optimization::Debug => GraphOptimizationLevel::Disable,
+    }
 }
 
 fn metadata(session: &Session) -> Result<Vec<(String, String)>, LoadError> {
@@ -328,7 +379,7 @@ mod tests {
     #[test]
     fn a_load_that_takes_too_long_is_cancelled() {
         let environment = test_support::environment();
-        let mut builder = configure(&environment, &ModelOptions::default()).unwrap();
+        let mut builder = configure(&environment, &ModelOptions::default(), false).unwrap();
         Arc::new(Load(builder.canceler())).expire();
         let model = include_bytes!("../tests/models/symbols.onnx");
         let error = builder.commit_from_memory(model).unwrap_err();

@@ -1,5 +1,5 @@
-//! The runtime's C interface: one run of a shared session on borrowed inputs. The only unsafe code of the engine; knows nothing
-//! of queues, threads and deadlines.
+//! The runtime's C interface: one run of a shared session on borrowed inputs. Knows nothing of queues, threads and deadlines, nor
+//! of who runs the nodes.
 #![allow(unsafe_code, reason = "ort's own `run` wants the session for itself and copies; the C function does neither")]
 
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -12,13 +12,19 @@ use ort::environment::Environment;
 use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::{RunOptions, Session, SharedSessionInner};
 use ort::{AsPointer, ErrorCode, ortsys};
-use ort_sys::{ONNXTensorElementDataType as ElementType, OrtKeyValuePairs, OrtTensorTypeAndShapeInfo, OrtTypeInfo, OrtValue};
+use ort_sys::{
+    ONNXTensorElementDataType as ElementType, OrtKeyValuePairs, OrtMemoryInfo, OrtMemoryInfoDeviceType as DeviceKind,
+    OrtTensorTypeAndShapeInfo, OrtTypeInfo, OrtValue,
+};
 use sandmill_domain::{Blame, Code, Dtype, Fault, Lender, Tensor, byte_strings, element_count};
 use thiserror::Error;
 
 /// A loaded model that any number of threads may run at once.
 ///
-/// The session has the CPU provider alone: all its tensors lie in memory that this process can read.
+/// Whoever runs its nodes, what goes in and comes out lies in memory that this process can read: the runtime copies inputs to
+/// where they are needed, and outputs that the caller brings no memory for to that of the CPU. That it has is checked for each
+/// of them.
+/// <https://github.com/microsoft/onnxruntime/blob/v1.31.0/onnxruntime/core/framework/utils.cc> (`FinalizeCopyInfoForFetches`)
 pub(crate) struct RawSession {
     /// Its weights and whatever its runs need are taken from it. Goes before the session.
     arena: Arena,
@@ -86,8 +92,8 @@ unsafe impl Send for Output {}
 
 impl AsRef<[u8]> for Output {
     fn as_ref(&self) -> &[u8] {
-        // SAFETY: `Reader::bytes` has made sure that the value holds `len` bytes there; it lives as long as `self`, and nobody
-        // writes to it: the run that made it is over.
+        // SAFETY: `Reader` has made sure that the value holds `len` bytes there, in the CPU's memory; it lives as long as `self`,
+        // and nobody writes to it: the run that made it is over.
         unsafe { slice::from_raw_parts(self.elements.as_ptr(), self.len) }
     }
 }
@@ -111,7 +117,7 @@ struct Reader<'a> {
 }
 
 impl RawSession {
-    /// Takes a session that runs on the CPU alone.
+    /// Takes a loaded session.
     pub(crate) fn new(session: Session) -> ort::Result<Self> {
         let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
         let inputs = session.inputs().iter().map(|input| Name::new(input.name())).collect::<Result<_, _>>()?;
@@ -154,7 +160,8 @@ impl RawSession {
         // SAFETY: all lists are as long as we say, and they, the names, the inputs with their bytes and the options outlive the
         // call. The runtime documents `Run` as safe to call from several threads on one session; it takes the session as
         // mutable for its interface's sake. It only reads inputs: its planner counts the caller as one more user of each, so
-        // that no kernel ever works in place on them.
+        // that no kernel ever works in place on them. A device's copy of them is made before it returns, an error or not: CUDA
+        // stages what lies in ordinary memory, as ours does, before the call that copies it returns.
         let result = ortsys![
             @ort: unsafe Run(
                 self.session.ptr().cast_mut(),
@@ -245,6 +252,9 @@ impl Reader<'_> {
         let value = value.ok_or_else(|| broken(name, "was left out"))?;
         let (dtype, shape) =
             describe(&value).map_err(failed)?.ok_or_else(|| broken(name, "is of a type that has no counterpart"))?;
+        if !is_readable(&value).map_err(failed)? {
+            return Err(broken(name, "was left on its device"));
+        }
         let count = element_count(&shape).ok_or_else(|| broken(name, "has a shape that makes no sense"))?;
         let data = match dtype.size() {
             Some(size) => self.bytes(name, value, count.saturating_mul(size))?,
@@ -348,6 +358,19 @@ fn describe(value: &Value) -> ort::Result<Option<(Dtype, Vec<i64>)>> {
     Ok(dtype(kind).map(|dtype| (dtype, shape)))
 }
 
+/// Whether a tensor lies in the CPU's memory. What a device calls accessible to hosts is not asked for: no output that the
+/// runtime has placed lies there.
+fn is_readable(value: &Value) -> ort::Result<bool> {
+    let mut memory: *const OrtMemoryInfo = ptr::null();
+    // SAFETY: the value is a tensor, and what it gives is a view of it.
+    ortsys![unsafe GetTensorMemoryInfo(value.pointer(), &mut memory)?; nonNull(memory)];
+    // Read as a number: a kind of device that a newer runtime adds is no value of our enum.
+    let mut device = -1_i32;
+    // SAFETY: the view is valid while the value is; the kind is a C enum, which is as large as an i32.
+    ortsys![unsafe MemoryInfoGetDeviceType(memory.as_ptr(), (&raw mut device).cast())];
+    Ok(device == DeviceKind::OrtMemoryInfoDeviceType_CPU as i32)
+}
+
 /// Where a tensor's elements lie, and how many bytes they are.
 fn locate(value: &Value) -> ort::Result<(*mut u8, usize)> {
     let (mut elements, mut len): (*const c_void, usize) = (ptr::null(), 0);
@@ -419,4 +442,60 @@ fn too_large(name: &str) -> Fault {
 
 fn invalid(name: &str, how: &str) -> Fault {
     Fault::new(Code::InvalidInput, format!("tensor `{name}`: {how}")).blaming(Blame::Caller)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support;
+
+    struct NoLender;
+
+    impl Lender for NoLender {
+        fn lend(&self, _bytes: usize) -> Result<sandmill_domain::Buffer, Fault> {
+            Err(Fault::new(Code::Overloaded, "nothing is lent here"))
+        }
+    }
+
+    /// A value that says that it lies there; its bytes are ours.
+    fn value(memory: &MemoryInfo<'_>, elements: &mut [f32]) -> Value {
+        let mut value = ptr::null_mut();
+        let (shape, bytes) = ([elements.len() as i64], size_of_val(elements));
+        let mut make = || -> ort::Result<NonNull<OrtValue>> {
+            // SAFETY: the elements are there for as long as the test, and as many as the shape says.
+            ortsys![
+                unsafe CreateTensorWithDataAsOrtValue(
+                    memory.ptr(),
+                    elements.as_mut_ptr().cast::<c_void>(),
+                    bytes,
+                    shape.as_ptr(),
+                    shape.len(),
+                    ElementType::ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT,
+                    &mut value
+                )?;
+                nonNull(value)
+            ];
+            Ok(value)
+        };
+        Value(make().unwrap())
+    }
+
+    #[test]
+    fn what_lies_on_a_device_is_not_read() {
+        let environment = test_support::environment();
+        let model = include_bytes!("../tests/models/scalar.onnx");
+        let session = Session::builder(&environment).unwrap().commit_from_memory(model).unwrap();
+        let on = |device| MemoryInfo::new(device, 0, AllocatorType::Device, MemoryType::Default).unwrap();
+        let mut elements = [1.0, 2.0];
+        let mut read = |device| {
+            let mut reader = Reader { session: &session, feeds: &[], lender: &NoLender, bytes_left: 100 };
+            let value = value(&on(device), &mut elements);
+            reader.output("y", Some(value)).map(|tensor| tensor.data.len()).map_err(|fault| fault.to_string())
+        };
+        assert_eq!(read(AllocationDevice::CPU), Ok(8));
+        for device in [AllocationDevice::CUDA, AllocationDevice::CUDA_PINNED] {
+            let fault = read(device).unwrap_err();
+            assert!(fault.contains("the model's output `y` was left on its device"), "{fault}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use sandmill_domain::Provider;
 use sandmill_worker::Quarantine;
 
 use crate::EngineOptions;
@@ -39,6 +40,7 @@ impl TrialGround {
     /// If it is refused, or its trial was ended.
     pub(crate) fn try_first(&self, source: &ModelSource, options: &ModelOptions) -> Result<(), LoadError> {
         let Some(quarantine) = &self.quarantine else { return Ok(()) };
+        let options = &on_cpu(options);
         let bytes = (source.read)().map_err(LoadError::Read)?;
         let noted = self.notebook.as_ref().map(|notebook| (notebook, notebook.key(&bytes, &(Task::Try, options))));
         if noted.as_ref().is_some_and(|(notebook, key)| notebook.read::<()>(key).is_some()) {
@@ -57,6 +59,9 @@ impl TrialGround {
     /// What runs of a model take, measured by a child or, if it was before, read; none if that is not done here.
     pub(crate) fn measure(&self, life: &Life, options: &ModelOptions, called: &[Called]) -> Option<Measured> {
         let (Some(quarantine), source) = (&self.quarantine, life.source()) else { return None };
+        if options.providers != on_cpu(options).providers {
+            return None;
+        }
         let bytes = (source.read)().ok()?;
         let task = Task::Measure(called.to_vec());
         let noted = self.notebook.as_ref().map(|notebook| (notebook, notebook.key(&bytes, &(&task, options))));
@@ -76,4 +81,9 @@ impl TrialGround {
         }
         Some(measured)
     }
+}
+
+/// As a child can run it: a device does not bear its bounds, as drivers map more than a machine has.
+fn on_cpu(options: &ModelOptions) -> ModelOptions {
+    ModelOptions { providers: vec![Provider::cpu()], ..options.clone() }
 }

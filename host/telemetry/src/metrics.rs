@@ -67,6 +67,7 @@ pub struct Telemetry {
     in_flight: IntGaugeVec,
     model_load: GaugeVec,
     warm_up: GaugeVec,
+    provider: IntGaugeVec,
     breaker: IntGaugeVec,
     breaker_transitions: IntCounterVec,
     models: Families,
@@ -136,6 +137,11 @@ impl Telemetry {
             in_flight: page.int_gauges("requests_in_flight", "Requests admitted and not answered yet.", &FUNCTION)?,
             model_load: page.gauges("model_load_duration_seconds", "Reading and optimising the model, last time.", &FUNCTION)?,
             warm_up: page.gauges("model_warm_up_duration_seconds", "Warming the model up, last time.", &FUNCTION)?,
+            provider: page.int_gauges(
+                "model_provider",
+                "Always 1; who runs the function's models, by the name that the function has for it.",
+                &["tenant", "function", "provider"],
+            )?,
             breaker: page.int_gauges("breaker_state", "The breaker: 0 is closed, 1 half-open, 2 open.", &FUNCTION)?,
             breaker_transitions: page.counters(
                 "breaker_transitions_total",
@@ -184,6 +190,11 @@ impl Telemetry {
         let labels = [tenant.as_str(), function.as_str()];
         self.model_load.with_label_values(&labels).set(load.as_secs_f64());
         self.warm_up.with_label_values(&labels).set(warm_up.as_secs_f64());
+    }
+
+    /// A model of a function is run by this provider.
+    pub fn placed(&self, tenant: &TenantId, function: &FunctionName, provider: &str) {
+        self.provider.with_label_values(&[tenant.as_str(), function.as_str(), provider]).set(1);
     }
 
     /// A function's plugins were loaded, all from the cache or not; how long it had taken to compile them, and their snapshots if there are any.
@@ -401,6 +412,15 @@ mod tests {
         assert_eq!(in_flight(), Some(true));
         drop(guard);
         assert_eq!(in_flight(), Some(false));
+    }
+
+    #[test]
+    fn whoever_runs_a_model_is_shown() {
+        let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
+        telemetry.placed(&TenantId::local(), &FunctionName::new("digits").expect("a name"), "cuda");
+        let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
+        let expected = r#"sandmill_model_provider{function="digits",provider="cuda",tenant="default"} 1"#;
+        assert!(text.lines().any(|line| line == expected), "{text}");
     }
 
     #[test]

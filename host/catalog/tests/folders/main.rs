@@ -4,6 +4,7 @@ mod bundle;
 mod fixture;
 mod limits;
 mod models;
+mod providers;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};

@@ -14,9 +14,12 @@ use sandmill_engine::{Engine, EngineOptions, LoadError, ModelOptions, ModelSourc
 pub(crate) static ENGINE: LazyLock<Engine> = LazyLock::new(|| start(&EngineOptions::default()));
 
 pub(crate) fn start(options: &EngineOptions) -> Engine {
+    Engine::start(&library(), options).expect("the tests need the ONNX Runtime library: type `make setup`")
+}
+
+pub(crate) fn library() -> PathBuf {
     let set_up = folder().join("../../.sandmill/lib/libonnxruntime.so.1.31.1");
-    let library = env::var_os("ORT_DYLIB_PATH").map_or(set_up, PathBuf::from);
-    Engine::start(&library, options).expect("the tests need the ONNX Runtime library: type `make setup`")
+    env::var_os("ORT_DYLIB_PATH").map_or(set_up, PathBuf::from)
 }
 
 fn folder() -> &'static Path {

@@ -7,4 +7,5 @@ mod endings;
 mod harness;
 mod lifecycle;
 mod padding;
+mod providers;
 mod refusals;
