@@ -185,3 +185,42 @@ fn what_was_found_out_about_a_model_is_found_out_once() {
     assert_eq!(ask(&start(), 1).status, 200);
     assert_eq!(notes(), 2);
 }
+
+#[test]
+fn a_model_that_is_debugged_answers_as_ever_and_has_all_its_names() {
+    let workshop = Workshop::new();
+    let debugged = workshop.function("debugged", "[model]\npath = 'model.onnx'\noptimization = 'debug'\n", None);
+    let server = Server::start(&[digits(&workshop, ""), debugged]);
+    let ask = |name: &str| {
+        let x: Vec<f64> = (0..64).map(|at| f64::from(at % 17) / 16.0).collect();
+        let x = json!({"name": "X", "shape": [1, 64], "datatype": "FP32", "data": x});
+        let outputs =
+            server.post(&format!("/v2/models/{name}/infer"), json!({"inputs": [x]}).to_string()).json()["outputs"].clone();
+        let probabilities =
+            outputs[1]["data"].as_array().expect("numbers").iter().map(|number| number.as_f64().expect("a number"));
+        (outputs[0]["data"].clone(), probabilities.collect::<Vec<f64>>())
+    };
+    let (one, other) = (ask("digits"), ask("debugged"));
+    assert_eq!(one.0, other.0);
+    one.1.iter().zip(&other.1).for_each(|(one, other)| assert!((one - other).abs() < 1e-4, "{one} {other}"));
+    let metadata = |name: &str| server.get(&format!("/v2/models/{name}")).json();
+    assert_eq!(metadata("digits")["inputs"], metadata("debugged")["inputs"]);
+    assert_eq!(metadata("digits")["outputs"], metadata("debugged")["outputs"]);
+    for function in ["digits", "debugged"] {
+        let provider = format!(r#"sandmill_model_provider{{function="{function}",provider="cpu",tenant="default"}}"#);
+        assert_eq!(server.metric(&provider), Some(1.0));
+    }
+}
+
+#[test]
+fn a_provider_that_is_missing_is_an_error_unless_a_fallback_is_declared() {
+    let workshop = Workshop::new();
+    let wanting = |rest: &str| digits(&workshop, &format!("providers = ['tensorrt', 'cpu']\n{rest}"));
+    let check = |folder: PathBuf| run(&["check", &folder.display().to_string()]);
+    let output = check(wanting(""));
+    let words = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success() && words.contains("provider `tensorrt` cannot be used"), "{words}");
+    let output = check(wanting("fallback = true\n"));
+    let words = String::from_utf8(output.stdout).expect("text");
+    assert!(output.status.success() && words.contains("provider: cpu") && words.contains("it fell back: `tensorrt`"), "{words}");
+}
