@@ -1,6 +1,7 @@
 //! The threads that keep models alive: one replaces and unloads sessions, one after the other; some load those that calls wait for;
 //! one sees whether quiet ones still work. And the memory that all sessions have together.
 
+use std::cmp::Reverse;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +18,8 @@ use crate::memory;
 
 /// Ages and memory are looked at so often.
 const ROUND: Duration = Duration::from_secs(1);
+/// Models that are seen to in one round, the quietest first: thousands that nobody calls must not keep a processor busy.
+const PROBES_MAX: usize = 16;
 /// Models that are loaded at once for calls that wait.
 const LOADERS: usize = 2;
 
@@ -26,7 +29,8 @@ pub(crate) struct Keeper {
     /// Whether there is work before the next round, and whether this is the end.
     called: Mutex<Called>,
     woken: Condvar,
-    wanted: Sender<Weak<Life>>,
+    /// None ends a loader.
+    wanted: Sender<Option<Weak<Life>>>,
     /// The bytes of sessions, all together; none for whatever there is.
     memory_bytes_max: Option<usize>,
     /// Of sessions that are being made.
@@ -81,8 +85,7 @@ impl Drop for Threads {
         lock(&self.keeper.called).ended = true;
         self.keeper.woken.notify_all();
         for _ in 0..LOADERS {
-            // What cannot be upgraded ends a loader.
-            drop(self.keeper.wanted.send(Weak::new()));
+            drop(self.keeper.wanted.send(None));
         }
         for thread in self.handles.drain(..) {
             if thread.join().is_err() {
@@ -119,7 +122,7 @@ impl Keeper {
     pub(crate) fn load(&self, life: &Life) {
         let found = lock(&self.lives).iter().find(|known| std::ptr::eq(known.as_ptr(), life)).cloned();
         if let Some(life) = found {
-            drop(self.wanted.send(life));
+            drop(self.wanted.send(Some(life)));
         }
     }
 
@@ -180,14 +183,19 @@ impl Keeper {
 
     fn probe(&self) {
         while self.wait(false) {
-            self.lives().iter().filter(|life| life.is_quiet()).for_each(|life| guard(|| life.probe()));
+            let mut quiet: Vec<_> = self.lives().into_iter().filter_map(|life| Some((life.quiet()?, life))).collect();
+            quiet.sort_by_key(|(since, _)| Reverse(*since));
+            quiet.iter().take(PROBES_MAX).for_each(|(_, life)| guard(|| life.probe()));
         }
     }
 }
 
-fn load(requests: &Receiver<Weak<Life>>) {
-    while let Some(life) = requests.recv().ok().and_then(|life| life.upgrade()) {
-        guard(|| life.load());
+fn load(requests: &Receiver<Option<Weak<Life>>>) {
+    while let Ok(Some(life)) = requests.recv() {
+        // One that has gone meanwhile has nobody waiting.
+        if let Some(life) = life.upgrade() {
+            guard(|| life.load());
+        }
     }
 }
 

@@ -323,7 +323,7 @@ impl Life {
         let mut state = lock(&self.state);
         state.cost = state.cost.max(live.warm_bytes);
         state.recycler = match replaces {
-            Some(_) => state.recycler.replaced(chance(), Instant::now()),
+            Some(reason) => state.recycler.replaced(reason, chance(), Instant::now()),
             None => Recycler::new(self.parts.options.budget, chance()),
         };
         state.by_hand = false;
@@ -369,10 +369,11 @@ impl Life {
         returned.map_or(0, |returned| held_bytes.saturating_sub(returned))
     }
 
-    /// Whether somebody should see whether it still works: nobody has called it for a while, or it did not work before.
-    pub(crate) fn is_quiet(&self) -> bool {
+    /// For how long it has given no good answer, if somebody should see whether it still works: that is long, or it did not before.
+    pub(crate) fn quiet(&self) -> Option<Duration> {
         let ails = lock(&self.state).ailing.is_some();
-        self.parts.seat.get().is_some_and(|live| ails || live.quiet() >= self.parts.options.health_interval)
+        let quiet = self.parts.seat.get()?.quiet();
+        (ails || quiet >= self.parts.options.health_interval).then_some(quiet)
     }
 
     /// Runs the golden inputs on its session, if it has one. That is not a use of it.

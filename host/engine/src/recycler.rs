@@ -83,6 +83,8 @@ pub(crate) struct Recycler {
     cut: u32,
     /// When the last replacement ended.
     since: Option<Instant>,
+    /// Replacements for runs that had to be ended, one after the other.
+    overruns: u32,
     /// Replacements that failed, one after the other, and until when there is no further one.
     failed: u32,
     not_before: Option<Instant>,
@@ -93,7 +95,7 @@ pub(crate) struct Recycler {
 impl Recycler {
     /// For a session that is there; `chance` is any number.
     pub(crate) fn new(budget: Budget, chance: u64) -> Self {
-        Self { budget, cut: cut(&budget, chance), since: None, failed: 0, not_before: None, short: None }
+        Self { budget, cut: cut(&budget, chance), since: None, overruns: 0, failed: 0, not_before: None, short: None }
     }
 
     /// What to do with a session that is worn so; `spare` tells whether there is room for another one, and is asked only if one is due.
@@ -105,7 +107,7 @@ impl Recycler {
         };
         let urgent = matches!(reason, Reason::ByHand | Reason::Device | Reason::Abandoned);
         let rests = self.not_before.is_some_and(|until| now < until);
-        let paused = !urgent && self.since.is_some_and(|since| now < since + self.budget.pause);
+        let paused = !urgent && self.since.is_some_and(|since| now < since + self.pause(reason));
         // Hard bounds are for where a replacement beside does not come about.
         let hard = (self.failed > 0 || self.short.is_some() || self.grew_beyond(wear))
             && self.due(wear, self.budget.hard_factor).is_some();
@@ -126,8 +128,15 @@ impl Recycler {
 
     /// The order was carried out, and another session is in use.
     #[must_use]
-    pub(crate) fn replaced(self, chance: u64, now: Instant) -> Self {
-        Self { since: Some(now), ..Self::new(self.budget, chance) }
+    pub(crate) fn replaced(self, reason: Reason, chance: u64, now: Instant) -> Self {
+        let overruns = if reason == Reason::Overrun { self.overruns.saturating_add(1) } else { 0 };
+        Self { since: Some(now), overruns, ..Self::new(self.budget, chance) }
+    }
+
+    /// Who asks for more than there is time for could have sessions made without end: each such replacement doubles the pause to the next.
+    fn pause(&self, reason: Reason) -> Duration {
+        let overruns = if reason == Reason::Overrun { self.overruns.min(16) } else { 0 };
+        self.budget.pause.saturating_mul(1 << overruns).min(BACK_OFF_MAX.max(self.budget.pause))
     }
 
     /// The order failed: what was in use is, or is to be built later if it had to go first.
@@ -228,11 +237,26 @@ mod tests {
     fn replacements_are_not_quicker_one_after_the_other_than_the_pause() {
         let now = Instant::now();
         let used = Wear { served: 1000, ..Wear::default() };
-        let recycler = recycler(Budget { jitter_percent: 0, ..Budget::default() }).replaced(0, now);
+        let recycler = recycler(Budget { jitter_percent: 0, ..Budget::default() }).replaced(Reason::Requests, 0, now);
         assert_eq!(order(recycler, used, now + SECOND / 2), Order::Keep);
         assert_eq!(order(recycler, used, now + SECOND), Order::Beside(Reason::Requests));
         let asked = Wear { by_hand: true, ..used };
         assert_eq!(order(recycler, asked, now), Order::Beside(Reason::ByHand), "whoever asks knows why");
+    }
+
+    #[test]
+    fn whoever_has_runs_ended_all_the_time_does_not_have_sessions_made_all_the_time() {
+        let now = Instant::now();
+        let overran = Wear { overran: true, ..Wear::default() };
+        let once = recycler(Budget::default()).replaced(Reason::Overrun, 0, now);
+        assert_eq!(order(once, overran, now + SECOND), Order::Keep);
+        assert_eq!(order(once, overran, now + 2 * SECOND), Order::Beside(Reason::Overrun));
+        let many = (0..40).fold(once, |recycler, _| recycler.replaced(Reason::Overrun, 0, now));
+        assert_eq!(order(many, overran, now + BACK_OFF_MAX - SECOND), Order::Keep);
+        assert_eq!(order(many, overran, now + BACK_OFF_MAX), Order::Beside(Reason::Overrun));
+        let used = Wear { served: 1000, ..Wear::default() };
+        assert_eq!(order(many, used, now + SECOND), Order::Beside(Reason::Requests), "that has nothing to do with it");
+        assert_eq!(order(many.replaced(Reason::Requests, 0, now), overran, now + SECOND), Order::Beside(Reason::Overrun));
     }
 
     #[test]
@@ -284,7 +308,7 @@ mod tests {
                 now += SECOND;
                 recycler = match event {
                     0 => recycler.failed(now),
-                    1 => recycler.replaced(7, now),
+                    1 => recycler.replaced(Reason::Overrun, 7, now),
                     2 => recycler.next(&used, || false, now).0,
                     _ => recycler.next(&Wear::default(), || true, now).0,
                 };
