@@ -58,9 +58,8 @@ impl<'de> Visitor<'de> for LibraryVisitor {
 
 /// What the keys say together.
 pub(crate) fn options(libraries: &Libraries, engine_cache: Option<&PathBuf>, memory: Option<DeviceMemory>) -> ProviderOptions {
-    let mut options = ProviderOptions::default();
-    options.libraries = libraries.iter().map(|(name, library)| (name.clone(), library.0.clone())).collect();
-    options.engine_cache = engine_cache.cloned();
+    let libraries = libraries.iter().map(|(name, library)| (name.clone(), library.0.clone())).collect();
+    let mut options = ProviderOptions { libraries, engine_cache: engine_cache.cloned(), ..ProviderOptions::default() };
     set(&mut options.memory_bytes_max, memory.map(ByteSize::get));
     options
 }
