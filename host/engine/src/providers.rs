@@ -325,7 +325,7 @@ impl Choice<'_> {
             (builder, asked) = register(environment, candidate, builder);
             match asked {
                 Ok(()) => at += 1,
-                Err(reason) => self.leave_out(at, reason)?,
+                Err(reason) => self.leave_out(at, &reason)?,
             }
         }
         Ok(builder)
@@ -337,11 +337,13 @@ impl Choice<'_> {
         if self.candidates.is_empty() {
             return Ok(Err(reason));
         }
-        self.leave_out(0, reason).map(Ok)
+        self.leave_out(0, &reason).map(Ok)
     }
 
-    fn leave_out(&mut self, at: usize, reason: String) -> Result<(), ProviderError> {
+    fn leave_out(&mut self, at: usize, reason: &str) -> Result<(), ProviderError> {
         let name = self.candidates.remove(at).provider.name.clone();
+        // The runtime ends its sentences, ours go on.
+        let reason = reason.trim_end().trim_end_matches('.').to_owned();
         if !self.fallback {
             return Err(ProviderError::Missing { name, reason });
         }
@@ -357,7 +359,7 @@ impl Choice<'_> {
         let shares = self.count(&shares);
         while let Some(first) = self.candidates.first().filter(|first| !shares.contains_key(&first.provider.name)) {
             tracing::debug!(provider = first.provider.name, ?shares, "a provider has nothing to do");
-            self.leave_out(0, "it takes none of the model's nodes".to_owned())?;
+            self.leave_out(0, "it takes none of the model's nodes")?;
         }
         let provider = self.candidates.first().map_or("cpu", |first| &first.provider.name).to_owned();
         let fell_back = (!self.missing.is_empty()).then(|| self.missing.join("; "));
