@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use sandmill_worker::lower_urgency;
+use sandmill_worker::run_when_idle;
 
 use crate::lock;
 
@@ -19,7 +19,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// The threads.
 pub(crate) struct Hands {
     idle: Mutex<Vec<Sender<Job>>>,
-    /// Whether requests go before them.
+    /// Whether they run only when nobody else wants their processor.
     calm: bool,
 }
 
@@ -61,7 +61,7 @@ impl Hands {
         let (sender, jobs) = mpsc::channel::<Job>();
         let calm = self.calm;
         thread::Builder::new().name("engine-load".to_owned()).spawn(move || {
-            if calm && let Err(error) = lower_urgency() {
+            if calm && let Err(error) = run_when_idle() {
                 tracing::debug!(%error, "sessions are made as urgently as requests are answered");
             }
             jobs.iter().for_each(|job| job());

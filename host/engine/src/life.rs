@@ -357,8 +357,14 @@ impl Life {
             thread::park_timeout(DRAIN_STEP);
         }
         lock(&self.outgoing).push(Arc::downgrade(&live));
-        drop(live);
-        memory::give_back();
+        // To give memory back stops whoever else asks the kernel for some.
+        let gone = self.parts.builder.calm.within(DRAIN, move || {
+            drop(live);
+            memory::give_back();
+        });
+        if let Err(error) = gone {
+            tracing::warn!(model = self.name(), %error, "a session is dropped by nobody");
+        }
     }
 
     /// The same; how much less the process has become smaller by than what the session held.

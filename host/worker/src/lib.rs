@@ -15,4 +15,4 @@ mod urgency;
 pub use child::serve;
 pub use limits::QuarantineLimits;
 pub use quarantine::{Death, Program, Quarantine};
-pub use urgency::lower as lower_urgency;
+pub use urgency::idle as run_when_idle;

@@ -18,7 +18,7 @@ const SLICE_NS: u64 = 3_000_000;
 ///
 /// # Errors
 /// What the system says.
-pub fn lower() -> io::Result<()> {
+pub(crate) fn lower() -> io::Result<()> {
     let niceness = getpriority_process(None)?.max(NICENESS);
     setpriority_process(None, niceness)?;
     // SAFETY: a structure of plain numbers, for which zero is the kernel's own default.
@@ -31,6 +31,20 @@ pub fn lower() -> io::Result<()> {
     Ok(())
 }
 
+/// Makes this thread, and what it starts, run only when no other thread wants its processor.
+///
+/// # Errors
+/// What the system says.
+pub fn idle() -> io::Result<()> {
+    // SAFETY: a structure of plain numbers, for which zero is the kernel's own default.
+    let zeros: libc::sched_attr = unsafe { mem::zeroed() };
+    let policy = u32::try_from(libc::SCHED_IDLE).unwrap_or_default();
+    let asked = libc::sched_attr { size: ATTR_BYTES, sched_policy: policy, ..zeros };
+    // SAFETY: as above.
+    let refused = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const asked, 0) };
+    if refused == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 #[cfg(test)]
 mod tests {
     use std::thread;
@@ -40,6 +54,18 @@ mod tests {
     /// Of this thread alone, as Linux has it.
     fn niceness() -> i32 {
         getpriority_process(None).unwrap()
+    }
+
+    #[test]
+    fn a_thread_that_runs_when_others_do_not_still_ends() {
+        let policy = || std::fs::read_to_string("/proc/thread-self/stat").unwrap().rsplit(' ').nth(11).map(str::to_owned);
+        let before = policy();
+        let idle = thread::spawn(move || {
+            idle().unwrap();
+            policy()
+        });
+        assert_eq!(idle.join().unwrap().as_deref(), Some("5"), "SCHED_IDLE");
+        assert_ne!(before.as_deref(), Some("5"), "it was another thread's");
     }
 
     #[test]
