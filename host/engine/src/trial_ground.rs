@@ -28,7 +28,11 @@ impl TrialGround {
         let quarantine = quarantine.map(|options| Quarantine::new(options.program, options.limits, options.children_max));
         let open = |folder: &PathBuf| {
             let opened = Notebook::open(folder, runtime);
-            opened.inspect_err(|error| tracing::warn!(%error, "models are tried and measured anew at each start")).ok()
+            let tell = |error: &std::io::Error| {
+                let folder = folder.display();
+                tracing::warn!(%folder, %error, "models are tried and measured anew at each start, as nothing can be kept there");
+            };
+            opened.inspect_err(tell).ok()
         };
         let notebook = options.notes.as_ref().and_then(open);
         Self { library: library.to_owned(), quarantine, notebook }
