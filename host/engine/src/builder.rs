@@ -81,7 +81,7 @@ impl Builder {
         let (this, source, given) = (self.clone(), source.clone(), options.clone());
         // Threads that the runtime starts for a session would stay as calm as they begin.
         let hands = if urgent || options.intra_threads > 1 { &self.urgent } else { &self.calm };
-        let made = hands.within(time(options), move || this.make_again(&source, &given, &known))?;
+        let made = hands.within(time(options), move || this.make_again(&source, &given, &known, urgent))?;
         made.unwrap_or_else(|| Err(LoadError::TimedOut(time(options))))
     }
 
@@ -90,7 +90,7 @@ impl Builder {
         let session = self.session(RawSession::new(loaded.session), options)?;
         let begun = Instant::now();
         let (golden, run) = self
-            .warm_up(&*session, &loaded.info.signature, options)
+            .warm_up(&*session, &loaded.info.signature, options, true)
             .first()
             .map_err(|fault| LoadError::WarmUp(Box::new(fault)))?;
         let times = LoadTimes { load: loaded.took, warm_up: begun.elapsed(), run };
@@ -98,13 +98,24 @@ impl Builder {
         Ok(First { live: Live::new(session), info, seen, golden, times, placement })
     }
 
-    fn make_again(&self, source: &ModelSource, options: &ModelOptions, known: &Known) -> Result<Again, LoadError> {
+    fn make_again(&self, source: &ModelSource, options: &ModelOptions, known: &Known, urgent: bool) -> Result<Again, LoadError> {
         let loaded = self.loader().load(&source.name, &read(source)?, options)?;
         let session = self.session(RawSession::new(loaded.session), options)?;
         let begun = Instant::now();
-        let warmed = self.warm_up(&*session, &known.info.signature, options).again(&known.golden, known.warm.as_ref());
+        let warmed = self.warm_up(&*session, &known.info.signature, options, urgent).again(&known.golden, known.warm.as_ref());
         warmed.map_err(|fault| LoadError::WarmUp(Box::new(fault)))?;
         Ok(Again { live: Live::new(session), load: loaded.took, warm_up: begun.elapsed() })
+    }
+
+    /// Warms up the first session once more, when it is known what for. Blocks, within the time of a warm-up.
+    pub(crate) fn warm(&self, live: &Arc<Live>, options: &ModelOptions, known: Known) {
+        let (this, live, given) = (self.clone(), Arc::clone(live), options.clone());
+        let warmed = self.urgent.within(options.warm_up_timeout + GRACE, move || {
+            this.warm_up(&*live.session, &known.info.signature, &given, true).again(&known.golden, known.warm.as_ref())
+        });
+        if let Ok(Some(Err(fault))) = warmed {
+            tracing::warn!(fault = %fault.report(), "a session is not warm for all batches");
+        }
     }
 
     fn loader(&self) -> Loader<'_> {
@@ -121,11 +132,17 @@ impl Builder {
         })
     }
 
-    fn warm_up<'a>(&'a self, session: &'a dyn Session, signature: &'a Signature, options: &ModelOptions) -> WarmUp<'a> {
+    fn warm_up<'a>(
+        &'a self,
+        session: &'a dyn Session,
+        signature: &'a Signature,
+        options: &ModelOptions,
+        urgent: bool,
+    ) -> WarmUp<'a> {
         let lender: &dyn Lender = &*self.pool;
         let deadline = Deadline::after(Instant::now(), options.warm_up_timeout);
         let trial = Trial { deadline, ..self.trial(session, options) };
-        WarmUp { trial, signature, lender, runs: options.warm_up_runs }
+        WarmUp { trial, signature, lender, runs: options.warm_up_runs, urgent }
     }
 
     /// Without a deadline of its own yet.

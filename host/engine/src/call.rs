@@ -2,7 +2,7 @@
 //! queues and of how a run is made.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use ort::session::RunOptions;
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::batch::Slot;
 use crate::lock;
 use crate::order::Room;
+use crate::session::Live;
 use crate::watchdog::{Expire, Watch, Watchdog};
 
 /// A run ends between two kernels: one that has not, so long after it was told to, is left to itself.
@@ -137,7 +138,7 @@ impl Expire for Run {
         }
         let strays = self.progress.compare_exchange(TOLD, STRAY, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if let Some(owner) = self.owner.upgrade().filter(|_| strays) {
-            owner.abandon(self.here);
+            owner.abandon(&self);
         }
     }
 }
@@ -146,8 +147,8 @@ impl Expire for Run {
 pub(crate) trait Owner: Send + Sync {
     fn watchdog(&self) -> &Watchdog;
 
-    /// A run, `here` on a thread that carries requests, did not end when it was told to. Called on the watchdog's thread.
-    fn abandon(&self, here: bool);
+    /// A run did not end when it was told to. Called on the watchdog's thread.
+    fn abandon(&self, run: &Run);
 }
 
 /// One run of a model, for one call or for several.
@@ -158,7 +159,9 @@ pub(crate) struct Run {
     calls: AtomicUsize,
     owner: Weak<dyn Owner>,
     /// Whether it is made on a thread that carries requests.
-    here: bool,
+    pub(crate) here: bool,
+    /// What it is made on, once that is known.
+    pub(crate) live: OnceLock<Weak<Live>>,
     /// One of the four below.
     progress: AtomicU8,
     /// Whether a deadline has passed while it was under way.
@@ -195,7 +198,7 @@ impl Run {
 
     fn with(options: RunOptions, owner: Weak<dyn Owner>, here: bool) -> ort::Result<Arc<Self>> {
         let (calls, progress, overran) = (AtomicUsize::new(1), AtomicU8::new(UNDER_WAY), AtomicBool::new(false));
-        Ok(Arc::new(Self { options, calls, owner, here, progress, overran, watch: Mutex::new(None) }))
+        Ok(Arc::new(Self { options, calls, owner, here, live: OnceLock::new(), progress, overran, watch: Mutex::new(None) }))
     }
 
     /// The last to leave ends it. Whoever makes it leaves when all calls have joined: then a count of zero is final.
@@ -316,7 +319,7 @@ mod tests {
             &self.watchdog
         }
 
-        fn abandon(&self, _here: bool) {
+        fn abandon(&self, _run: &Run) {
             self.abandoned.fetch_add(1, Ordering::SeqCst);
         }
     }

@@ -1,7 +1,7 @@
 //! The places where one model runs, alone or in batches: on threads of its own, or on those that carry the requests, behind one
 //! bounded queue. Knows nothing of how a run is made, and of where sessions come from.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use crate::batch::{Policy, Slot};
-use crate::call::{Answer, Call, Owner, Run, Work, late};
+use crate::call::{Answer, Call, Owner, Run, Work, full, late};
 use crate::lock;
 use crate::order::Rank;
 use crate::pad::Padding;
@@ -32,8 +32,6 @@ const SURPRISE: u32 = 4;
 /// unless it took less than this, where a page fault is already a surprise.
 const NO_SURPRISE: Duration = Duration::from_micros(200);
 
-/// How long the golden inputs may take: the model has run on them before, in far less.
-const GOLDEN_TIME: Duration = Duration::from_secs(5);
 /// A model that has worked on them works for so long.
 const GOLDEN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -118,6 +116,8 @@ struct Turn<'a> {
     here: bool,
     /// Whether a run was left to itself, and its place given to another thread.
     lost: &'a Cell<bool>,
+    /// What its last run was made on.
+    live: &'a RefCell<Option<Arc<Live>>>,
 }
 
 /// What the threads and tasks that run a model share.
@@ -315,13 +315,18 @@ impl Shared {
     /// Runs the calls, together if they are several; singly if that fails, so that a bad row fails nobody else's. `here` is on a
     /// thread that carries requests. False if the place of this thread was given to another meanwhile.
     fn serve(&self, fetched: Fetched, here: bool) -> bool {
-        let lost = Cell::new(false);
-        let turn = Turn { begun: Instant::now(), reason: fetched.reason, here, lost: &lost };
+        let (lost, live) = (Cell::new(false), RefCell::new(None));
+        let turn = Turn { begun: Instant::now(), reason: fetched.reason, here, lost: &lost, live: &live };
         let begin = |call: Arc<Call>| call.begin(turn.begun).map(|inputs| (call, inputs));
         let (calls, inputs): (Vec<_>, Vec<_>) = fetched.calls.into_iter().filter_map(begin).unzip();
         let left = if calls.len() > 1 { self.together(&calls, inputs, turn) } else { inputs };
         // None, if they have run together.
         for (call, inputs) in calls.iter().zip(left) {
+            if lost.get() {
+                // This thread has no place to run them any more.
+                call.end(Err(full(call.priority)));
+                continue;
+            }
             self.alone(call, inputs, turn);
         }
         !lost.get()
@@ -393,6 +398,8 @@ impl Shared {
             run.over();
             return (wanted > 0).then(|| Err(Fault::new(Code::NotReady, "the model is going away")));
         };
+        drop(run.live.set(Arc::downgrade(&live)));
+        turn.live.replace(Some(Arc::clone(&live)));
         let begun = cpu_time();
         let ran = catch_unwind(AssertUnwindSafe(|| live.session.run(inputs, Stop(&run.options))));
         let ended = run.over();
@@ -423,12 +430,12 @@ impl Shared {
 
     /// A model that fails on some inputs and works on others is not broken: who sent these is to blame.
     fn judge(&self, fault: Fault, turn: Turn<'_>) -> Fault {
-        if fault.code == Code::ModelFailed && !turn.lost.get() && self.works() {
+        if fault.code == Code::ModelFailed && !turn.lost.get() && self.works(turn) {
             let said = format!("{}; on other inputs it works", fault.message);
             return Fault::new(Code::InvalidInput, said).blaming(Blame::Caller).because(fault.report().to_string());
         }
         if matches!(fault.blame, Blame::Model | Blame::Host) && matches!(fault.code, Code::ModelFailed | Code::Internal) {
-            if let Some(live) = self.seat.get() {
+            if let Some(live) = &*turn.live.borrow() {
                 live.bad(Some(&fault));
             }
             self.tell(|patron| patron.look());
@@ -437,13 +444,13 @@ impl Shared {
     }
 
     /// Whether the model runs on its golden inputs, or did so a moment ago: who sends many bad ones has it run no more often.
-    fn works(&self) -> bool {
+    fn works(&self, turn: Turn<'_>) -> bool {
         let mut worked = lock(&self.worked);
         if worked.is_some_and(|at| at.elapsed() < GOLDEN_PAUSE) {
             return true;
         }
-        let (Some(golden), Some(live)) = (self.seat.golden(), self.seat.get()) else { return false };
-        let deadline = Deadline::after(Instant::now(), GOLDEN_TIME);
+        let (Some(golden), Some(live)) = (self.seat.golden(), turn.live.borrow().clone()) else { return false };
+        let deadline = Deadline::after(Instant::now(), golden.time());
         let trial = Trial { session: &*live.session, watchdog: &self.watchdog, deadline, alone: false, shrink: false };
         let works = golden.check(trial).is_ok();
         *worked = works.then(Instant::now);
@@ -470,12 +477,12 @@ impl Owner for Shared {
     }
 
     /// Its place is given to another thread; on a thread that carries requests, the model has no place any more.
-    fn abandon(&self, here: bool) {
+    fn abandon(&self, run: &Run) {
         tracing::error!(model = self.name, "a run does not end: it is left to itself, and what it holds is lost until it does");
-        if let Some(live) = self.seat.get() {
+        if let Some(live) = run.live.get().and_then(Weak::upgrade) {
             live.abandon();
         }
-        if here {
+        if run.here {
             self.queue.leave_to_threads();
             self.queue.done();
         } else {

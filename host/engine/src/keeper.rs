@@ -4,7 +4,7 @@
 use std::cmp::Reverse;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub(crate) struct Keeper {
     /// Of sessions that are being made.
     reserved: AtomicUsize,
     /// Runs of all models that would not end.
-    pub(crate) strays: AtomicUsize,
+    pub(crate) strays: AtomicIsize,
 }
 
 #[derive(Default)]
@@ -61,7 +61,7 @@ impl Threads {
             wanted,
             memory_bytes_max,
             reserved: AtomicUsize::new(0),
-            strays: AtomicUsize::new(0),
+            strays: AtomicIsize::new(0),
         });
         let mut threads = Self { keeper, handles: Vec::new() };
         threads.spawn("engine-keeper", |keeper| keeper.tend())?;
@@ -133,24 +133,38 @@ impl Keeper {
 
     /// Whether another session of so many bytes fits.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.is_within(bytes) && memory::available_bytes().is_none_or(|left| bytes <= left)
+    }
+
+    /// Whether the sessions' own bound allows so many bytes more.
+    fn is_within(&self, bytes: usize) -> bool {
         let held: usize = self.lives().iter().map(|life| life.memory_bytes()).sum();
         let wanted = held.saturating_add(self.reserved.load(Ordering::Relaxed)).saturating_add(bytes);
-        self.memory_bytes_max.is_none_or(|max| wanted <= max) && memory::available_bytes().is_none_or(|left| bytes <= left)
+        self.memory_bytes_max.is_none_or(|max| wanted <= max)
     }
 
     /// The same, after sessions that may go have gone, the least recently used first; but for `life`, which wants the room.
     pub(crate) fn make_room(&self, bytes: usize, life: &Life) -> bool {
-        self.make_room_but(bytes, Some(life))
+        self.evict(Some(life), bytes, || self.has_room(bytes))
     }
 
-    /// The same for a model that is not kept yet.
-    pub(crate) fn make_room_but(&self, bytes: usize, life: Option<&Life>) -> bool {
+    /// The same for the first session of a model that is not kept yet: it has its memory already.
+    pub(crate) fn make_room_for_first(&self, bytes: usize) -> bool {
+        self.evict(None, bytes, || self.is_within(bytes))
+    }
+
+    fn evict(&self, life: Option<&Life>, bytes: usize, has_room: impl Fn() -> bool) -> bool {
         let mut others = self.lives();
-        others.retain(|other| !life.is_some_and(|life| std::ptr::eq(Arc::as_ptr(other), life)));
+        others.retain(|other| !other.is_kept() && !life.is_some_and(|life| std::ptr::eq(Arc::as_ptr(other), life)));
         others.sort_by_key(|other| other.asked());
+        // What cannot be reached drives nobody out.
+        let evictable: usize = others.iter().map(|other| other.memory_bytes()).sum();
+        if !has_room() && !self.is_within(bytes.saturating_sub(evictable)) {
+            return false;
+        }
         let mut others = others.into_iter();
         loop {
-            if self.has_room(bytes) {
+            if has_room() {
                 return true;
             }
             let Some(other) = others.next() else { return false };
@@ -177,7 +191,7 @@ impl Keeper {
 
     fn tend(&self) {
         while self.wait(true) {
-            self.lives().iter().for_each(|life| guard(|| life.tend()));
+            self.lives().iter().take_while(|_| !lock(&self.called).ended).for_each(|life| guard(|| life.tend()));
         }
     }
 

@@ -185,7 +185,7 @@ impl Engine {
     pub fn ailing(&self) -> impl Fn() -> Option<String> + Send + Sync + use<> {
         let (keeper, max) = (Arc::clone(&self.threads.keeper), self.abandoned_max);
         move || {
-            let strays = keeper.strays.load(Ordering::Relaxed);
+            let strays = usize::try_from(keeper.strays.load(Ordering::Relaxed)).unwrap_or(0);
             (strays > max).then(|| format!("{strays} runs of models do not end, more than {max} (engine.abandoned_max)"))
         }
     }
@@ -200,7 +200,7 @@ impl Engine {
         let First { live, info, seen, golden, times, placement } = self.builder.first(&source, options)?;
         let (info, golden, cost) = (Arc::new(info), Arc::new(golden), live.warm_bytes);
         // What it takes is known only now.
-        if !self.threads.keeper.make_room_but(cost, None) {
+        if !self.threads.keeper.make_room_for_first(cost) {
             return Err(LoadError::NoMemory { bytes: cost });
         }
         let queue = Arc::new(Queue::new(options.queue_max, options.queue_bytes_max, options.threads));

@@ -1,7 +1,7 @@
 //! The sessions of one model, one after the other: loaded when a call waits, replaced when they are worn, dropped when nobody calls.
 //! What to do when is for the recycler to say; this does it. Blocking: it is for threads that carry no requests.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, TryLockError, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -25,8 +25,6 @@ use crate::warm_up::Warm;
 const DRAIN: Duration = Duration::from_secs(5);
 /// Who looks whether the last of them has ended looks so often.
 const DRAIN_STEP: Duration = Duration::from_millis(1);
-/// How long the golden inputs may take.
-const PROBE_TIME: Duration = Duration::from_secs(5);
 /// For a run to end that was told to.
 const PROBE_GRACE: Duration = Duration::from_secs(2);
 /// A model that could not be loaded is tried again after this, doubled each time up to the last.
@@ -56,8 +54,10 @@ pub(crate) struct Life {
     state: Mutex<State>,
     /// Held by whoever makes, swaps or drops a session.
     work: Mutex<()>,
-    /// Runs that would not end.
-    strays: AtomicUsize,
+    /// Runs that would not end; below zero for a moment if one ends while it is given up.
+    strays: AtomicIsize,
+    /// Whether the golden inputs are run.
+    probing: Arc<AtomicBool>,
     /// The bytes of sessions that are no longer on the seat and not gone yet.
     outgoing: Mutex<Vec<Weak<Live>>>,
 }
@@ -81,7 +81,7 @@ impl Life {
         let state = State { recycler, by_hand: false, cost, failed: 0, retry: None, ailing: None };
         let (warm, told) = (OnceLock::new(), OnceLock::new());
         let (state, work, outgoing) = (Mutex::new(state), Mutex::default(), Mutex::default());
-        Self { parts, warm, told, state, work, strays: AtomicUsize::new(0), outgoing }
+        Self { parts, warm, told, state, work, strays: AtomicIsize::new(0), probing: Arc::default(), outgoing }
     }
 
     /// What it is loaded from.
@@ -89,9 +89,18 @@ impl Life {
         &self.parts.source
     }
 
-    /// Further sessions are warmed up with this; the first holds.
+    /// All sessions are warmed up with this, the present one at once; the first holds. Blocks.
     pub(crate) fn adopt(&self, warm: Warm) {
-        drop(self.warm.set(warm));
+        if self.warm.set(warm).is_ok()
+            && let Some(live) = self.parts.seat.get()
+        {
+            self.parts.builder.warm(&live, &self.parts.options, self.known());
+        }
+    }
+
+    fn known(&self) -> Known {
+        let Parts { info, golden, .. } = &self.parts;
+        Known { info: Arc::clone(info), golden: Arc::clone(golden), warm: self.warm.get().cloned() }
     }
 
     /// Tells of each event from now on; the first who asks is told.
@@ -128,11 +137,11 @@ impl Life {
     }
 
     pub(crate) fn strays(&self) -> usize {
-        self.strays.load(Ordering::Relaxed)
+        usize::try_from(self.strays.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Whether it must always have a session.
-    fn is_kept(&self) -> bool {
+    pub(crate) fn is_kept(&self) -> bool {
         self.parts.options.contexts_min > 0
     }
 
@@ -181,6 +190,10 @@ impl Life {
             }
             return;
         };
+        // Whoever shut it is done, or broke.
+        if self.parts.queue.is_shut() {
+            self.parts.queue.open();
+        }
         let order = {
             let mut state = lock(&self.state);
             let (wear, cost) = (live.wear(state.by_hand), state.cost);
@@ -221,8 +234,9 @@ impl Life {
             return false;
         }
         if let Some(live) = self.parts.seat.swap(None) {
-            self.let_go(live);
+            self.let_go(live, false);
         }
+        lock(&self.state).ailing = None;
         tracing::info!(model = self.name(), reason = reason.as_str(), "unloaded until its next call");
         self.tell(&ModelEvent::Unloaded { reason });
         true
@@ -264,7 +278,9 @@ impl Life {
 
     fn replace_beside(&self, old: Arc<Live>, reason: RecycleReason) {
         let begun = Instant::now();
-        match self.make(false) {
+        // On a busy machine there may never be a moment that nobody else wants.
+        let urgent = lock(&self.state).recycler.has_failed();
+        match self.make(urgent) {
             Ok(Again { live, .. }) => {
                 self.seat(live, Some(reason));
                 let took = begun.elapsed();
@@ -277,13 +293,19 @@ impl Life {
     /// The old session goes before the new one comes: calls wait meanwhile.
     fn replace_in_place(&self, old: Arc<Live>, reason: RecycleReason) {
         let begun = Instant::now();
+        // Whoever cannot even read the file has nothing to put in its place.
+        if let Err(error) = (self.parts.source.read)() {
+            return self.not_recycled(&LoadError::Read(error), reason);
+        }
         self.parts.queue.shut();
         // A run that does not end keeps its session, and nobody else.
         self.parts.queue.rest(begun + DRAIN);
         drop(self.parts.seat.swap(None));
         let held_bytes = old.session.memory_bytes();
-        let not_returned = self.let_go_measured(old, held_bytes);
-        match self.make(true) {
+        let not_returned = self.let_go_measured(old, held_bytes, true);
+        let cost = lock(&self.state).cost;
+        let made = if self.make_room(cost) { self.make(true) } else { Err(LoadError::NoMemory { bytes: cost }) };
+        match made {
             Ok(Again { live, .. }) => {
                 self.seat(live, Some(reason));
                 let took = begun.elapsed();
@@ -305,7 +327,7 @@ impl Life {
 
     fn recycled(&self, old: Arc<Live>, reason: RecycleReason, took: Duration, held: Duration) {
         let held_bytes = old.session.memory_bytes();
-        let not_returned_bytes = self.let_go_measured(old, held_bytes);
+        let not_returned_bytes = self.let_go_measured(old, held_bytes, false);
         tracing::info!(model = self.name(), reason = reason.as_str(), ?took, not_returned_bytes, "its session was replaced");
         self.tell(&ModelEvent::Recycled { reason, took, held, not_returned_bytes });
     }
@@ -335,11 +357,10 @@ impl Life {
     }
 
     fn make(&self, urgent: bool) -> Result<Again, LoadError> {
-        let Parts { builder, source, options, info, golden, .. } = &self.parts;
-        let known = Known { info: Arc::clone(info), golden: Arc::clone(golden), warm: self.warm.get().cloned() };
+        let Parts { builder, source, options, .. } = &self.parts;
         let keeper = self.parts.keeper.upgrade();
         let _reserved = keeper.as_ref().map(|keeper| keeper.reserve(lock(&self.state).cost));
-        builder.again(source, options, known, urgent)
+        builder.again(source, options, self.known(), urgent)
     }
 
     fn has_room(&self, bytes: usize) -> bool {
@@ -351,14 +372,15 @@ impl Life {
     }
 
     /// Drops a session when its last run has ended: here, or where that is, if it takes too long.
-    fn let_go(&self, live: Arc<Live>) {
+    fn let_go(&self, live: Arc<Live>, urgent: bool) {
+        lock(&self.outgoing).push(Arc::downgrade(&live));
         let until = Instant::now() + if self.strays() > 0 { Duration::ZERO } else { DRAIN };
         while Arc::strong_count(&live) > 1 && Instant::now() < until {
             thread::park_timeout(DRAIN_STEP);
         }
-        lock(&self.outgoing).push(Arc::downgrade(&live));
         // To give memory back stops whoever else asks the kernel for some.
-        let gone = self.parts.builder.calm.within(DRAIN, move || {
+        let hands = if urgent { &self.parts.builder.urgent } else { &self.parts.builder.calm };
+        let gone = hands.within(DRAIN, move || {
             drop(live);
             memory::give_back();
         });
@@ -368,9 +390,9 @@ impl Life {
     }
 
     /// The same; how much less the process has become smaller by than what the session held.
-    fn let_go_measured(&self, live: Arc<Live>, held_bytes: usize) -> usize {
+    fn let_go_measured(&self, live: Arc<Live>, held_bytes: usize, urgent: bool) -> usize {
         let before = memory::resident_bytes();
-        self.let_go(live);
+        self.let_go(live, urgent);
         let returned = before.zip(memory::resident_bytes()).map(|(before, after)| before.saturating_sub(after));
         returned.map_or(0, |returned| held_bytes.saturating_sub(returned))
     }
@@ -385,11 +407,18 @@ impl Life {
     /// Runs the golden inputs on its session, if it has one. That is not a use of it.
     pub(crate) fn probe(&self) {
         let Some(live) = self.parts.seat.get() else { return };
+        // One that does not end says enough.
+        if self.probing.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let (builder, golden, probed) = (self.parts.builder.clone(), Arc::clone(&self.parts.golden), Arc::clone(&live));
-        let checked = self.parts.builder.urgent.within(PROBE_TIME + PROBE_GRACE, move || {
-            let deadline = Deadline::after(Instant::now(), PROBE_TIME);
+        let (probing, time) = (Arc::clone(&self.probing), golden.time());
+        let checked = self.parts.builder.urgent.within(time + PROBE_GRACE, move || {
+            let deadline = Deadline::after(Instant::now(), time);
             let trial = Trial { session: &*probed.session, watchdog: &builder.watchdog, deadline, alone: false, shrink: true };
-            golden.check(trial)
+            let checked = golden.check(trial);
+            probing.store(false, Ordering::Release);
+            checked
         });
         let ailing = match checked {
             Ok(Some(Ok(()))) => None,
@@ -405,8 +434,10 @@ impl Life {
                 tracing::warn!(model = self.name(), why, "it does not work");
             }
         }
-        drop(live);
-        lock(&self.state).ailing = ailing;
+        let is_there = self.parts.seat.get().is_some_and(|current| Arc::ptr_eq(&current, &live));
+        if is_there {
+            lock(&self.state).ailing = ailing;
+        }
     }
 }
 

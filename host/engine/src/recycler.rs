@@ -108,7 +108,8 @@ impl Recycler {
         let urgent = matches!(reason, Reason::ByHand | Reason::Device | Reason::Abandoned);
         let rests = self.not_before.is_some_and(|until| now < until);
         let paused = !urgent && self.since.is_some_and(|since| now < since + self.pause(reason));
-        // Hard bounds are for where a replacement beside does not come about.
+        // Hard bounds are for where a replacement beside does not come about. A session that works is not dropped because somebody asks
+        // for another one, or because of a run that it had to end.
         let hard = (self.failed > 0 || self.short.is_some() || self.grew_beyond(wear))
             && self.due(wear, self.budget.hard_factor).is_some();
         if hard && !paused && !(rests && self.failed > 1) {
@@ -148,6 +149,11 @@ impl Recycler {
         self
     }
 
+    /// Whether the last replacement failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed > 0
+    }
+
     /// How many calls the present session answers.
     pub(crate) fn requests_max(&self) -> Option<u64> {
         self.budget.requests_max.map(|max| (max - max * u64::from(self.cut) / 1000).max(1))
@@ -169,14 +175,14 @@ impl Recycler {
         let growth_max = growth_bytes_max.map(|max| max.saturating_mul(factor as usize));
         let failures_max = failures_max.map(|max| max.saturating_mul(factor));
         [
-            (wear.by_hand, Reason::ByHand),
+            (wear.by_hand && factor == 1, Reason::ByHand),
             (wear.device_failed, Reason::Device),
-            (wear.abandoned, Reason::Abandoned),
+            (wear.abandoned && factor == 1, Reason::Abandoned),
             (failures_max.is_some_and(|max| wear.failures >= max), Reason::Failures),
-            (wear.overran, Reason::Overrun),
             (growth_max.is_some_and(|max| wear.growth_bytes >= max), Reason::Memory),
             (requests_max.is_some_and(|max| wear.served >= max), Reason::Requests),
             (age_max.is_some_and(|max| wear.age >= max), Reason::Age),
+            (wear.overran && factor == 1, Reason::Overrun),
         ]
         .into_iter()
         .find_map(|(is_due, reason)| is_due.then_some(reason))
@@ -274,6 +280,12 @@ mod tests {
         let worn = Wear { served: 4000, ..Wear::default() };
         assert_eq!(order(once, worn, now), Order::InPlace(Reason::Requests));
         assert_eq!(order(twice, worn, now), Order::Keep, "that did not help either");
+        for works in [Wear { by_hand: true, ..used }, Wear { overran: true, ..used }, Wear { abandoned: true, ..used }] {
+            assert_ne!(order(once, works, now + SECOND), Order::InPlace(Reason::ByHand), "{works:?}");
+            assert!(!matches!(order(once, works, now), Order::InPlace(_)), "{works:?}");
+        }
+        let broken = Wear { device_failed: true, ..used };
+        assert_eq!(order(once, broken, now), Order::InPlace(Reason::Device), "it answers nobody anyway");
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Owner for Nobody {
         match *self {}
     }
 
-    fn abandon(&self, _here: bool) {
+    fn abandon(&self, _run: &Run) {
         match *self {}
     }
 }
