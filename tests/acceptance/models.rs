@@ -1,13 +1,14 @@
 //! Models over their life on a running server: what leaks is replaced, what is idle goes and comes back, what does not listen is left to
 //! itself, and nobody else notices.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Barrier;
 use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Server, Workshop, exchange, root, run, wait_until};
+use crate::harness::{Answer, Server, Workshop, exchange, read_answer, root, run, wait_until};
 
 /// A function of one of the engine's models.
 fn function(workshop: &Workshop, model: &str, rest: &str) -> PathBuf {
@@ -223,4 +224,37 @@ fn a_provider_that_is_missing_is_an_error_unless_a_fallback_is_declared() {
     let output = check(wanting("fallback = true\n"));
     let words = String::from_utf8(output.stdout).expect("text");
     assert!(output.status.success() && words.contains("provider: cpu") && words.contains("it fell back: `tensorrt`"), "{words}");
+}
+
+#[test]
+fn a_request_that_there_is_no_room_for_is_refused_from_its_head() {
+    let workshop = Workshop::new();
+    let slow =
+        function(&workshop, "loop", "[model]\npath = 'model.onnx'\nthreads = 1\nqueue_max = 1\n[limits]\ntimeout_ms = 60000\n");
+    let server = Server::start(&[slow]);
+    let body = |turns: i64| {
+        let turns = json!({"name": "turns", "shape": [], "datatype": "INT64", "data": [turns]});
+        let x = json!({"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]});
+        json!({"inputs": [turns, x]}).to_string()
+    };
+    let busy = || model(&server, "loop");
+    let send = || {
+        let (mut stream, body) = (server.connect(), body(i64::MAX));
+        let head = format!("POST /fn/loop HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).expect("writes");
+        stream
+    };
+    let running = send();
+    wait_until("it runs", || busy()["running"] == 1);
+    let waiting = send();
+    wait_until("it waits", || busy()["waiting"] == 1);
+    // Its body never comes: it is not waited for.
+    let mut stream = server.connect();
+    let head = "POST /fn/loop HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("writes");
+    let answer = read_answer(&mut stream).expect("an answer");
+    assert_eq!((answer.status, answer.json()["code"].clone()), (503, json!("overloaded")));
+    assert!(answer.header("retry-after").is_some());
+    drop((running, waiting));
+    wait_until("there is room again", || server.post("/fn/loop", body(2)).status == 200);
 }

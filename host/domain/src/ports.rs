@@ -10,8 +10,8 @@ use std::time::Duration;
 use http::{HeaderMap, Method};
 
 use crate::{
-    Batch, Deadline, Fault, FunctionName, Lender, ModelInfo, ModelState, ReleaseNumber, Reply, Request, RequestHead, TenantId,
-    Tensor, Urgency,
+    Batch, Deadline, Fault, FunctionName, Lender, ModelInfo, ModelState, Priority, ReleaseNumber, Reply, Request, RequestHead,
+    TenantId, Tensor, Urgency,
 };
 
 pub use crate::buffer::Home;
@@ -35,6 +35,14 @@ pub trait Model: Send + Sync {
     /// # Errors
     /// `Overloaded` when the queue is full, `DeadlineExceeded`, `ModelFailed`.
     fn infer(&self, inputs: Vec<Tensor>, urgency: Urgency) -> BoxFuture<'_, Result<Inference, Fault>>;
+
+    /// Whether a call would be taken now, told before there are inputs; it may be refused all the same when there are.
+    ///
+    /// # Errors
+    /// `Overloaded`, `NotReady`.
+    fn check(&self, _priority: Priority) -> Result<(), Fault> {
+        Ok(())
+    }
 
     /// What is wrong with it, so that it should get no requests; none if it works, or would be there for its next call.
     fn ailing(&self) -> Option<String> {

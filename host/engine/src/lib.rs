@@ -45,7 +45,7 @@ use std::time::Duration;
 
 use ort::environment::Environment;
 use sandmill_domain::ports::{BoxFuture, Inference, Model};
-use sandmill_domain::{Fault, Lender, ModelEvent, ModelInfo, ModelProfile, ModelState, Tensor, Urgency};
+use sandmill_domain::{Fault, Lender, ModelEvent, ModelInfo, ModelProfile, ModelState, Priority, Tensor, Urgency};
 use thiserror::Error;
 
 use crate::builder::{Builder, First, Wrap};
@@ -350,6 +350,10 @@ impl Model for OnnxModel {
 
     fn lender(&self) -> &dyn Lender {
         &*self.builder.pool
+    }
+
+    fn check(&self, priority: Priority) -> Result<(), Fault> {
+        self.queue.check(priority)
     }
 
     fn ailing(&self) -> Option<String> {

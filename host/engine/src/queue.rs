@@ -200,26 +200,25 @@ impl Queue {
         Bytes::count(&self.bytes, bytes, Room::of(priority, self.bytes_max)).ok_or_else(|| full(priority))
     }
 
+    /// Whether a call would be queued now.
+    ///
+    /// # Errors
+    /// As [`Queue::push`].
+    pub(crate) fn check(&self, priority: Priority) -> Result<(), Fault> {
+        let mut waiting = lock(&self.waiting);
+        waiting.check(Room::of(priority, self.calls_max), priority)
+    }
+
     /// Queues a call, for a task if it is `short`.
     ///
     /// # Errors
     /// `Overloaded` if too many wait, `NotReady` if the model is going away.
     pub(crate) fn push(&self, call: Arc<Call>, short: bool) -> Result<Next, Fault> {
         let mut waiting = lock(&self.waiting);
-        if waiting.closed {
-            return Err(Fault::new(Code::NotReady, "the model is going away"));
-        }
-        let room = Room::of(call.priority, self.calls_max);
-        if room.add(waiting.len(), 1).is_none() {
-            waiting.for_threads.forget();
-            waiting.for_tasks.forget();
-        }
-        if room.add(waiting.len(), 1).is_none() {
-            return Err(full(call.priority));
-        }
+        waiting.check(Room::of(call.priority, self.calls_max), call.priority)?;
         waiting.asked = Instant::now();
         if !matches!(waiting.gate, Gate::Open) {
-            return waiting.queue_shut(call);
+            return Ok(waiting.queue_shut(call));
         }
         if short && waiting.has_tasks {
             waiting.for_tasks.calls.push_back(call);
@@ -345,20 +344,36 @@ impl Waiting {
         self.for_threads.calls.len() + self.for_tasks.calls.len()
     }
 
+    /// Whether another call may wait.
+    fn check(&mut self, room: Room, priority: Priority) -> Result<(), Fault> {
+        if self.closed {
+            return Err(Fault::new(Code::NotReady, "the model is going away"));
+        }
+        if let Gate::Unloaded { failed: Some((until, why)) } = &self.gate
+            && Instant::now() < *until
+        {
+            return Err(not_loaded(*until, why));
+        }
+        if room.add(self.len(), 1).is_none() {
+            self.for_threads.forget();
+            self.for_tasks.forget();
+        }
+        if room.add(self.len(), 1).is_none() { Err(full(priority)) } else { Ok(()) }
+    }
+
     fn runs(&self) -> usize {
         self.running + self.on_threads
     }
 
     /// Queues a call while calls wait.
-    fn queue_shut(&mut self, call: Arc<Call>) -> Result<Next, Fault> {
+    fn queue_shut(&mut self, call: Arc<Call>) -> Next {
         let next = match &self.gate {
-            Gate::Unloaded { failed: Some((until, why)) } if Instant::now() < *until => return Err(not_loaded(*until, why)),
             Gate::Unloaded { .. } => Next::Load,
             Gate::Open | Gate::Shut => Next::Leave,
         };
         self.gate = Gate::Shut;
         self.for_threads.calls.push_back(call);
-        Ok(next)
+        next
     }
 
     /// Whether a task is to be started.

@@ -33,6 +33,8 @@ impl Admission {
             return Err(Fault::new(Code::NotFound, format!("function `{}` has no model", release.function())));
         }
         release.guard.check()?;
+        let terms = Terms::new(now(), release.parts.limits.timeout).with(wish);
+        release.parts.model.iter().try_for_each(|model| model.check(terms.urgency().priority))?;
         let permit = Arc::clone(&release.permits).try_acquire_owned().map_err(|_none| full(release))?;
         let claim = match form {
             Form::Function if !release.parts.plugins.are_none() => {
@@ -40,7 +42,6 @@ impl Admission {
             }
             _ => None,
         };
-        let terms = Terms::new(now(), release.parts.limits.timeout).with(wish);
         Ok(Self { release: Arc::clone(release), form, terms, _permit: permit, _claim: claim })
     }
 }
