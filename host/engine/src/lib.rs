@@ -38,9 +38,11 @@ mod warm_up;
 mod watchdog;
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use ort::environment::Environment;
@@ -196,6 +198,10 @@ impl Engine {
     /// If an option is out of bounds, a provider is missing and nothing said of a fallback, the runtime refuses the model, its signature has no counterpart in the protocol, a bound is
     /// given for an axis that it does not have, it fails on zeros, its time is over, or there is no memory for it.
     pub fn load(&self, source: ModelSource, options: &ModelOptions) -> Result<OnnxModel, LoadError> {
+        let (wanted, there) = (options.threads * options.intra_threads, available_parallelism().map_or(1, NonZeroUsize::get));
+        if wanted > there {
+            tracing::warn!(model = source.name, wanted, there, "its runs want more processors than there are: they take turns");
+        }
         self.trial_ground.try_first(&source, options)?;
         let First { live, info, seen, golden, times, placement } = self.builder.first(&source, options)?;
         let (info, golden, cost) = (Arc::new(info), Arc::new(golden), live.warm_bytes);

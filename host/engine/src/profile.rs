@@ -110,7 +110,8 @@ impl Measure<'_> {
         let padded = |padding: &Padding| padding.axes().map(|(axis, buckets)| (axis.to_owned(), buckets.to_vec())).collect();
         let profile = ModelProfile { sizes, batches, inline: told, padding: padding.as_ref().map(padded).map_err(Clone::clone) };
         let sizes = profile.sizes.iter().copied().take_while(|size| size.rows <= rows_max).collect();
-        let warm = noise.map(|noise| Warm { noise, sizes });
+        let buckets = |noise: &Noise| padding.as_ref().map_or(Vec::new(), |padding| noise.at_buckets(self, padding));
+        let warm = noise.map(|noise| Warm { buckets: buckets(&noise), noise, sizes });
         let plan = Plan { policy, rows: rows.ok(), padding: padding.unwrap_or_default(), inline: inline.ok() };
         Measured { plan, profile, warm }
     }

@@ -29,6 +29,8 @@ pub(crate) struct Warm {
     pub(crate) noise: Noise,
     /// The batches that are made of its calls.
     pub(crate) sizes: Vec<BatchSize>,
+    /// Every bucket of its axes, if they are padded.
+    pub(crate) buckets: Vec<Noise>,
 }
 
 /// A session that is loaded, and what it is warmed up for.
@@ -61,7 +63,14 @@ impl WarmUp<'_> {
             self.trial.run(golden.inputs())?;
         }
         golden.check(self.trial).map_err(|why| Fault::new(Code::ModelFailed, why))?;
-        warm.map_or(Ok(()), |warm| warm.sizes.iter().try_for_each(|size| self.pace(warm, size)))
+        let Some(warm) = warm else { return Ok(()) };
+        for bucket in &warm.buckets {
+            let inputs = bucket.inputs(self.signature, self.lender, 1, 1)?;
+            for _ in 0..self.runs {
+                self.trial.run(&inputs)?;
+            }
+        }
+        warm.sizes.iter().try_for_each(|size| self.pace(warm, size))
     }
 
     fn pace(&self, warm: &Warm, size: &BatchSize) -> Result<(), Fault> {

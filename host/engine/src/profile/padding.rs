@@ -85,6 +85,14 @@ impl Noise {
         noise
     }
 
+    /// The same at each bucket of its axes, those of several axes side by side.
+    pub(super) fn at_buckets(&self, measure: &Measure<'_>, padding: &Padding) -> Vec<Self> {
+        let buckets: Vec<&[i64]> = padding.axes().map(|(_, buckets)| buckets).collect();
+        let most = buckets.iter().map(|buckets| buckets.len()).max().unwrap_or(0);
+        let at = |step: usize| self.of_lengths(measure, padding, |at| buckets[at].get(step).or(buckets[at].last()).copied());
+        (0..most).map(at).collect()
+    }
+
     /// The same as the model will see it: what is measured is what runs.
     pub(super) fn filled(&self, measure: &Measure<'_>, padding: &Padding) -> Self {
         let own = |at| {
