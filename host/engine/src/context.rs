@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use sandmill_domain::ports::Inference;
 use sandmill_domain::{Batch, BatchReason, Blame, Code, Deadline, Fault, Lender, Tensor, Urgency};
+use sandmill_worker::lower_haste;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
@@ -293,6 +294,8 @@ impl Shared {
         let (Some(shared), Some(life)) = (self.this.upgrade(), threads.life.clone()) else { return Ok(()) };
         threads.handles.retain(|thread| !thread.is_finished());
         let thread = thread::Builder::new().name("engine-context".to_owned()).spawn(move || {
+            // What is run here is long: whoever has a short run, or only a request to read, goes first.
+            lower_haste();
             while let Some(fetched) = shared.queue.wait() {
                 if !shared.serve(fetched, false) {
                     break;

@@ -15,4 +15,4 @@ mod urgency;
 pub use child::serve;
 pub use limits::QuarantineLimits;
 pub use quarantine::{Death, Program, Quarantine};
-pub use urgency::idle as run_when_idle;
+pub use urgency::{idle as run_when_idle, lower_haste};

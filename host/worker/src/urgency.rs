@@ -31,6 +31,17 @@ pub(crate) fn lower() -> io::Result<()> {
     Ok(())
 }
 
+/// Lets threads that wake up have this one's processor at once, as far as the kernel thinks it fair: it works for long, and they for
+/// short. Its share stays what it is. What the kernel refuses only costs those others some milliseconds.
+pub fn lower_haste() {
+    let niceness = getpriority_process(None).unwrap_or(0);
+    // SAFETY: a structure of plain numbers, for which zero is the kernel's own default.
+    let zeros: libc::sched_attr = unsafe { mem::zeroed() };
+    let asked = libc::sched_attr { size: ATTR_BYTES, sched_nice: niceness, sched_runtime: SLICE_NS, ..zeros };
+    // SAFETY: as above.
+    let _refused = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const asked, 0) };
+}
+
 /// Makes this thread, and what it starts, run only when no other thread wants its processor.
 ///
 /// # Errors
