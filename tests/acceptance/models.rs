@@ -103,6 +103,11 @@ fn a_model_whose_file_has_changed_is_not_loaded() {
     assert_eq!((answer.status, answer.error().as_str()), (503, "the model could not be loaded again"));
     assert!(answer.header("retry-after").is_some());
     wait_until("it is logged", || server.log().contains("has changed since it was deployed"));
+    // Nobody writes into this pipe: it is not waited for.
+    std::fs::remove_file(&path).expect("removes");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().expect("runs").success());
+    wait_until("it is tried again", || server.log().contains("is no regular file") || ask(&server, 1).status == 200);
+    std::fs::remove_file(&path).expect("removes");
     std::fs::write(&path, good).expect("writes");
     wait_until("it is loaded again", || ask(&server, 1).status == 200);
 }

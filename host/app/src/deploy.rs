@@ -207,18 +207,19 @@ impl Deployer {
 struct ModelFile {
     path: PathBuf,
     sha256: Digest,
+    len: usize,
     first: Mutex<Option<Bytes>>,
 }
 
 impl ModelFile {
     fn of(file: &FileContent) -> Arc<Self> {
         let first = Mutex::new(Some(file.bytes.clone()));
-        Arc::new(Self { path: file.path.clone(), sha256: file.sha256, first })
+        Arc::new(Self { path: file.path.clone(), sha256: file.sha256, len: file.bytes.len(), first })
     }
 
     fn read(&self) -> Result<Bytes, String> {
         let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        first.map_or_else(|| FileContent::read_again(&self.path, self.sha256), Ok)
+        first.map_or_else(|| FileContent::read_again(&self.path, self.sha256, self.len), Ok)
     }
 
     fn forget(&self) {

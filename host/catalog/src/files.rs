@@ -59,9 +59,14 @@ impl Folder {
         if !found.starts_with(&self.0) {
             return Err(FileError::Outside);
         }
-        let content = read_whole(&open_plain(&found)?, bytes_max)?;
+        let content = read_plain(&found, bytes_max)?;
         Ok((found, content))
     }
+}
+
+/// The whole content of a plain file.
+pub(crate) fn read_plain(path: &Path, bytes_max: u64) -> Result<Bytes, FileError> {
+    read_whole(&open_plain(path)?, bytes_max)
 }
 
 /// Does not wait for the other end of a pipe, nor follow a link that has taken the file's place since it was looked up.

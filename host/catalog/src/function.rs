@@ -1,7 +1,6 @@
 //! A function as its folder declares it: plain data, checked, with the contents of its files. What makes and runs it is elsewhere.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -10,7 +9,7 @@ use sandmill_domain::{
     Asset, AxisRule, Batching, FunctionLimits, FunctionName, Grants, InstancePolicy, Optimization, Provider, Request, Setting,
 };
 
-use crate::Digest;
+use crate::{Digest, files};
 
 /// Everything there is to know of a function before it is made.
 #[derive(Clone, Debug)]
@@ -106,14 +105,15 @@ pub struct FileContent {
 }
 
 impl FileContent {
-    /// The file once more, as it was: the bytes that are checked are the bytes that are given. Blocks.
+    /// The file once more, as it was: the bytes that are checked are the bytes that are given. What lies there now is no larger, and a
+    /// plain file, or is not read. Blocks.
     ///
     /// # Errors
     /// In words, if it cannot be read or has changed since.
-    pub fn read_again(path: &Path, sha256: Digest) -> Result<Bytes, String> {
-        let found = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    pub fn read_again(path: &Path, sha256: Digest, bytes_max: usize) -> Result<Bytes, String> {
+        let found = files::read_plain(path, bytes_max as u64).map_err(|error| format!("{}: {error}", path.display()))?;
         match Digest::of(&found) {
-            digest if digest == sha256 => Ok(found.into()),
+            digest if digest == sha256 => Ok(found),
             digest => Err(format!("{} has changed since it was deployed: its SHA-256 is {digest}, not {sha256}", path.display())),
         }
     }

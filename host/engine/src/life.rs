@@ -284,7 +284,7 @@ impl Life {
             Ok(Again { live, .. }) => {
                 self.seat(live, Some(reason));
                 let took = begun.elapsed();
-                self.recycled(old, reason, took, Duration::ZERO);
+                self.recycled(old, reason, took);
             }
             Err(error) => self.not_recycled(&error, reason),
         }
@@ -325,11 +325,11 @@ impl Life {
         }
     }
 
-    fn recycled(&self, old: Arc<Live>, reason: RecycleReason, took: Duration, held: Duration) {
+    fn recycled(&self, old: Arc<Live>, reason: RecycleReason, took: Duration) {
         let held_bytes = old.session.memory_bytes();
         let not_returned_bytes = self.let_go_measured(old, held_bytes, false);
         tracing::info!(model = self.name(), reason = reason.as_str(), ?took, not_returned_bytes, "its session was replaced");
-        self.tell(&ModelEvent::Recycled { reason, took, held, not_returned_bytes });
+        self.tell(&ModelEvent::Recycled { reason, took, held: Duration::ZERO, not_returned_bytes });
     }
 
     fn not_recycled(&self, error: &LoadError, reason: RecycleReason) {
@@ -425,7 +425,10 @@ impl Life {
             Ok(Some(Err(why))) => Some(why),
             Ok(None) => Some("a run on inputs that it ran on before does not end".to_owned()),
             // Not the model's matter.
-            Err(error) => return tracing::warn!(model = self.name(), %error, "its health cannot be told"),
+            Err(error) => {
+                self.probing.store(false, Ordering::Release);
+                return tracing::warn!(model = self.name(), %error, "its health cannot be told");
+            }
         };
         match &ailing {
             None => live.works(),

@@ -86,8 +86,9 @@ impl Notebook {
         self.make_room()?;
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let unfinished = self.folder.join(format!(".{}-{}-{number}", key.0, process::id()));
-        fs::write(&unfinished, bytes)?;
-        fs::rename(&unfinished, self.folder.join(&key.0)).inspect_err(|_| drop(fs::remove_file(&unfinished)))
+        // On a full disk, half a note must not stay either.
+        let written = fs::write(&unfinished, bytes).and_then(|()| fs::rename(&unfinished, self.folder.join(&key.0)));
+        written.inspect_err(|_| drop(fs::remove_file(&unfinished)))
     }
 
     fn make_room(&self) -> io::Result<()> {
