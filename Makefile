@@ -61,6 +61,7 @@ fuzz: tools
 bench: setup plugins
 	$(CARGO) build --release --locked -p sandmill-bench-sandbox
 	$(CARGO) build --release --locked -p sandmill-engine --example sessions
+	$(CARGO) build --release --locked -p sandmill-telemetry --example recording
 	bench/run
 
 plugins: build

@@ -21,9 +21,10 @@ const ROOMS: [(&str, &[&str]); 10] = [
 ];
 
 /// Crates from outside, with all whose names begin alike (`ort` stands for `ort-sys` too), and the rooms that may know them.
-const OUTSIDE: [(&str, &[&str]); 11] = [
+const OUTSIDE: [(&str, &[&str]); 12] = [
     ("wasmtime", &["sandbox"]),
     ("ort", &["engine"]),
+    ("nvml-wrapper", &["engine"]),
     ("object_store", &["catalog"]),
     ("hyper", &["edge", "app", "sandbox"]),
     ("serde_json", &["protocol", "edge"]),

@@ -252,7 +252,7 @@ fn a_request_that_there_is_no_room_for_is_refused_from_its_head() {
     let running = send();
     wait_until("it runs", || busy()["running"] == 1);
     let waiting = send();
-    wait_until("it waits", || busy()["waiting"] == 1);
+    wait_until("it waits", || busy()["waiting"]["normal"] == 1);
     // Its body never comes: it is not waited for.
     let mut stream = server.connect();
     let head = "POST /fn/loop HTTP/1.1\r\nhost: test\r\ncontent-length: 100\r\nexpect: 100-continue\r\n\r\n";

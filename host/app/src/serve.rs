@@ -1,7 +1,7 @@
 //! `sandmill serve`: bind, load, publish, wait for a signal, drain. Reads from top to bottom in that order.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -9,7 +9,7 @@ use sandmill_catalog::FunctionSpec;
 use sandmill_domain::ports::{Model, Service};
 use sandmill_domain::{ModelEvent, TenantId};
 use sandmill_edge::{Addresses, Edge};
-use sandmill_engine::{Engine, OnnxModel};
+use sandmill_engine::{DeviceMemory, Devices, Engine, OnnxModel};
 use sandmill_pipeline::{Account, Pipeline, Release};
 use sandmill_sandbox::{Loaded, Sandbox, SandboxError, SandboxOptions, Snapshot};
 use sandmill_telemetry::{PluginLoad, Telemetry};
@@ -54,6 +54,7 @@ async fn serve(config: &Config) -> Result<()> {
     let pipeline = Arc::new(Pipeline::default());
     pipeline.watch_host(deployer.engine.ailing());
     let service = Arc::clone(&pipeline) as Arc<dyn Service>;
+    watch_devices(&telemetry);
     let edge = Edge::bind(config.edge_options(), service, Arc::clone(&telemetry), VERSION)?;
     let stop = stop_on_signals(Arc::clone(&pipeline), Arc::clone(&telemetry))?;
     let addresses = edge.addresses();
@@ -174,6 +175,17 @@ fn watch(deployed: &Deployed, model: &Arc<OnnxModel>, telemetry: &Telemetry) {
     telemetry.ask(move || {
         if let Some(model) = model.upgrade() {
             metrics.stands(&model.state());
+        }
+    });
+}
+
+/// The memory of devices is asked whenever somebody looks; their driver is looked for once, when somebody looks first.
+fn watch_devices(telemetry: &Arc<Telemetry>) {
+    let (devices, page) = (OnceLock::new(), Arc::downgrade(telemetry));
+    telemetry.ask(move || {
+        let Some(telemetry) = page.upgrade() else { return };
+        for DeviceMemory { device, total, used, own } in devices.get_or_init(Devices::find).memory() {
+            telemetry.device_memory(device, total, used, own);
         }
     });
 }

@@ -1,5 +1,6 @@
 //! How calls share a run of a model.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub enum Batching {
 pub struct Batch {
     /// Rows of all its calls; 1 for a model whose tensors have none.
     pub rows: usize,
+    /// The most that it could have had; none if it shares with nobody.
+    pub rows_max: Option<NonZeroUsize>,
     /// Why it began when it did.
     pub reason: BatchReason,
 }

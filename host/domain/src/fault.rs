@@ -41,6 +41,8 @@ pub enum Code {
     PluginForbidden,
     /// The model's run failed.
     ModelFailed,
+    /// There was not the memory for the model's run.
+    ModelOutOfMemory,
     /// The model failed so often in a row that it is not asked for a while.
     ModelUnhealthy,
     /// The host itself failed.
@@ -75,6 +77,7 @@ impl Code {
             Self::PluginBadOutput => "plugin_bad_output",
             Self::PluginForbidden => "plugin_forbidden",
             Self::ModelFailed => "model_failed",
+            Self::ModelOutOfMemory => "model_out_of_memory",
             Self::ModelUnhealthy => "model_unhealthy",
             Self::Internal => "internal",
             Self::Overloaded => "overloaded",
@@ -93,7 +96,7 @@ impl Code {
             | Self::PluginOutOfMemory
             | Self::PluginBadOutput
             | Self::PluginForbidden => Blame::Plugin,
-            Self::ModelFailed | Self::ModelUnhealthy => Blame::Model,
+            Self::ModelFailed | Self::ModelOutOfMemory | Self::ModelUnhealthy => Blame::Model,
             Self::Internal | Self::Overloaded | Self::NotReady | Self::DeadlineExceeded => Blame::Host,
             _ => Blame::Caller,
         }

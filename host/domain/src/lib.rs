@@ -31,7 +31,7 @@ pub use deadline::Deadline;
 pub use dtype::Dtype;
 pub use fault::{Advice, Blame, Code, Fault};
 pub use grants::{Grants, GrantsMax, Origin, OriginError};
-pub use lifecycle::{BatchSize, ModelEvent, ModelProfile, ModelStage, ModelState, RecycleReason, UnloadReason};
+pub use lifecycle::{BatchSize, FailureKind, ModelEvent, ModelProfile, ModelStage, ModelState, RecycleReason, UnloadReason};
 pub use limits::{FunctionLimits, InstanceBudget, InstancePolicy, PluginLimits, TenantLimits};
 pub use message::{Header, Reply, Request, RequestHead};
 pub use name::{FunctionName, NameError, ReleaseNumber, TenantId};

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Blame, Code, Fault};
+
 /// Why a session was replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecycleReason {
@@ -98,10 +100,52 @@ pub enum ModelEvent {
         /// Why one was wanted.
         reason: RecycleReason,
     },
+    /// A call of it failed.
+    Failed {
+        /// How.
+        kind: FailureKind,
+    },
     /// A run did not end when it was told to, and is left to itself.
     Abandoned,
     /// A run that was left to itself has ended after all.
     Returned,
+}
+
+/// How a call of a model failed, as far as the model is concerned: a call that was never run, as in a full queue, is none of its
+/// failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// There was not the memory for it.
+    OutOfMemory,
+    /// The runtime, or a kernel, gave an error.
+    Runtime,
+    /// The run did not end in time.
+    Timeout,
+    /// Inputs that it cannot be run on.
+    BadInput,
+}
+
+impl FailureKind {
+    /// What a fault that a model gave tells of it; none if it was not run.
+    pub fn of(fault: &Fault) -> Option<Self> {
+        match (fault.code, fault.blame) {
+            (Code::ModelOutOfMemory, _) => Some(Self::OutOfMemory),
+            (Code::ModelFailed | Code::Internal, _) => Some(Self::Runtime),
+            (Code::DeadlineExceeded, Blame::Model) => Some(Self::Timeout),
+            (Code::InvalidInput, _) => Some(Self::BadInput),
+            _ => None,
+        }
+    }
+
+    /// In metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OutOfMemory => "out_of_memory",
+            Self::Runtime => "runtime",
+            Self::Timeout => "timeout",
+            Self::BadInput => "bad_input",
+        }
+    }
 }
 
 /// Where a model stands.
@@ -144,8 +188,8 @@ pub struct ModelState {
     pub warm_memory_bytes: usize,
     /// Runs that would not end and have not ended yet.
     pub abandoned: usize,
-    /// Calls that wait.
-    pub waiting: usize,
+    /// Calls that wait, in the order of [`crate::Priority::ALL`].
+    pub waiting: [usize; 3],
     /// Runs under way.
     pub running: usize,
     /// What was measured of it.

@@ -10,8 +10,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRAILER, TR
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use sandmill_domain::ports::{Form, Stages, Target};
-use sandmill_domain::{Code, Fault, FunctionName, ReleaseNumber, Reply, TenantId};
-use sandmill_telemetry::{InFlight, Record, Telemetry};
+use sandmill_domain::{Code, Fault, ReleaseNumber, Reply};
+use sandmill_telemetry::{Record, Telemetry, Visit};
 
 use crate::activity::Activity;
 use crate::buffered::Share;
@@ -60,11 +60,9 @@ pub(crate) struct Exchange {
 
 /// The function that a request reached.
 struct Reached {
-    tenant: TenantId,
-    function: FunctionName,
+    visit: Visit,
     /// None if it was refused there.
     release: Option<ReleaseNumber>,
-    _in_flight: Option<InFlight>,
 }
 
 impl Exchange {
@@ -108,16 +106,20 @@ impl Exchange {
 
     /// It was admitted.
     pub(crate) fn admitted(&mut self, target: Target, release: ReleaseNumber) {
-        let in_flight = self.telemetry.as_ref().map(|telemetry| telemetry.enter(&target.tenant, &target.function));
-        self.reached =
-            Some(Reached { tenant: target.tenant, function: target.function, release: Some(release), _in_flight: in_flight });
+        self.reached = self.telemetry.as_ref().map(|telemetry| {
+            let visit = telemetry.admitted(target.tenant, target.function);
+            Reached { visit, release: Some(release) }
+        });
     }
 
     /// It was refused before its body, by a function that there is unless the fault says otherwise: a name that a caller
     /// made up must not become a label.
     pub(crate) fn refused(&mut self, target: Target, fault: &Fault) {
         if !matches!(fault.code, Code::NotFound | Code::NotReady) {
-            self.reached = Some(Reached { tenant: target.tenant, function: target.function, release: None, _in_flight: None });
+            self.reached = self.telemetry.as_ref().map(|telemetry| {
+                let visit = telemetry.refused(target.tenant, target.function);
+                Reached { visit, release: None }
+            });
         }
     }
 
@@ -179,7 +181,7 @@ impl Exchange {
         let gone = (self.status.is_none() || sent < self.to_send)
             .then(|| Fault::new(Code::Cancelled, "the client went away before it had its answer"));
         telemetry.record(&Record {
-            function: self.reached.as_ref().map(|reached| (&reached.tenant, &reached.function)),
+            function: self.reached.as_ref().map(|reached| &reached.visit),
             release: self.reached.as_ref().and_then(|reached| reached.release),
             form: self.form,
             method: self.method.as_str(),

@@ -32,7 +32,7 @@ pub(crate) fn status(code: Code) -> StatusCode {
         | Code::PluginForbidden
         | Code::ModelFailed
         | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
-        Code::Overloaded | Code::NotReady | Code::ModelUnhealthy => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Overloaded | Code::NotReady | Code::ModelUnhealthy | Code::ModelOutOfMemory => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded | Code::PluginTimeout => StatusCode::GATEWAY_TIMEOUT,
         Code::Cancelled => StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST),
     }
@@ -65,7 +65,9 @@ pub(crate) fn closing_bytes(fault: &Fault) -> Vec<u8> {
 fn retry_after(fault: &Fault) -> Option<Header> {
     let wait = match (&fault.advice, fault.code) {
         (Some(Advice::RetryAfter(wait)), _) => *wait,
-        (_, Code::TooManyRequests | Code::Overloaded | Code::NotReady | Code::ModelUnhealthy) => RETRY_AFTER_DEFAULT,
+        (_, Code::TooManyRequests | Code::Overloaded | Code::NotReady | Code::ModelUnhealthy | Code::ModelOutOfMemory) => {
+            RETRY_AFTER_DEFAULT
+        }
         _ => return None,
     };
     // The header takes whole seconds, and 0 would invite a storm.

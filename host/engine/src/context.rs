@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::{self, JoinHandle};
@@ -339,8 +340,15 @@ impl Shared {
         let started = Instant::now();
         let Some(outputs) = self.run_padded(call, inputs, turn) else { return };
         let outputs = outputs.map_err(|fault| if call.is_wanted() { self.judge(fault, turn) } else { fault });
-        let batch = Batch { rows: call.slot.rows.unwrap_or(1), reason: turn.reason };
+        let batch = self.batch(call.slot.rows.unwrap_or(1), turn);
         call.end(outputs.map(|outputs| inference(call, outputs, turn, started.elapsed(), Some(batch))));
+    }
+
+    fn batch(&self, rows: usize, turn: Turn<'_>) -> Batch {
+        let shares = turn.reason != BatchReason::Alone;
+        let policy = self.plan.get().filter(|_| shares).map(|plan| if turn.here { plan.for_tasks() } else { Some(plan.policy) });
+        let rows_max = policy.flatten().and_then(|policy| NonZeroUsize::new(policy.rows_max));
+        Batch { rows, rows_max, reason: turn.reason }
     }
 
     /// Lent memory goes home before the caller hears of the end, so that it may lend as much again at once.
@@ -380,7 +388,7 @@ impl Shared {
         // Lent memory goes home before the callers hear of the end.
         drop(inputs);
         let ran = turn.begun.elapsed();
-        let mut batch = Some(Batch { rows: counts.iter().sum(), reason: turn.reason });
+        let mut batch = Some(self.batch(counts.iter().sum(), turn));
         for (call, outputs) in calls.iter().zip(parts) {
             call.end(Ok(inference(call, outputs, turn, ran, batch.take())));
         }
@@ -433,11 +441,15 @@ impl Shared {
 
     /// A model that fails on some inputs and works on others is not broken: who sent these is to blame.
     fn judge(&self, fault: Fault, turn: Turn<'_>) -> Fault {
-        if fault.code == Code::ModelFailed && !turn.lost.get() && self.works(turn) {
+        let failed = matches!(fault.code, Code::ModelFailed | Code::ModelOutOfMemory);
+        if failed && !turn.lost.get() && self.works(turn) {
+            if fault.code == Code::ModelOutOfMemory {
+                return fault.blaming(Blame::Caller);
+            }
             let said = format!("{}; on other inputs it works", fault.message);
             return Fault::new(Code::InvalidInput, said).blaming(Blame::Caller).because(fault.report().to_string());
         }
-        if matches!(fault.blame, Blame::Model | Blame::Host) && matches!(fault.code, Code::ModelFailed | Code::Internal) {
+        if matches!(fault.blame, Blame::Model | Blame::Host) && (failed || fault.code == Code::Internal) {
             if let Some(live) = &*turn.live.borrow() {
                 live.bad(Some(&fault));
             }

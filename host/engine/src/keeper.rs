@@ -15,6 +15,7 @@ use sandmill_domain::UnloadReason;
 use crate::life::Life;
 use crate::lock;
 use crate::memory;
+use crate::scaler;
 
 /// Ages and memory are looked at so often.
 const ROUND: Duration = Duration::from_secs(1);
@@ -133,42 +134,42 @@ impl Keeper {
 
     /// Whether another session of so many bytes fits.
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        self.is_within(bytes) && memory::available_bytes().is_none_or(|left| bytes <= left)
+        self.excess(bytes) == 0 && memory::available_bytes().is_none_or(|left| bytes <= left)
     }
 
-    /// Whether the sessions' own bound allows so many bytes more.
-    fn is_within(&self, bytes: usize) -> bool {
+    /// By how much so many bytes more would be beyond the sessions' own bound.
+    fn excess(&self, bytes: usize) -> usize {
         let held: usize = self.lives().iter().map(|life| life.memory_bytes()).sum();
         let wanted = held.saturating_add(self.reserved.load(Ordering::Relaxed)).saturating_add(bytes);
-        self.memory_bytes_max.is_none_or(|max| wanted <= max)
+        self.memory_bytes_max.map_or(0, |max| wanted.saturating_sub(max))
     }
 
     /// The same, after sessions that may go have gone, the least recently used first; but for `life`, which wants the room.
     pub(crate) fn make_room(&self, bytes: usize, life: &Life) -> bool {
-        self.evict(Some(life), bytes, || self.has_room(bytes))
+        let short = || memory::available_bytes().map_or(0, |left| bytes.saturating_sub(left));
+        self.evict(Some(life), || self.excess(bytes).max(short()))
     }
 
     /// The same for the first session of a model that is not kept yet: it has its memory already.
     pub(crate) fn make_room_for_first(&self, bytes: usize) -> bool {
-        self.evict(None, bytes, || self.is_within(bytes))
+        self.evict(None, || self.excess(bytes))
     }
 
-    fn evict(&self, life: Option<&Life>, bytes: usize, has_room: impl Fn() -> bool) -> bool {
+    /// Until nothing is lacking. What went may not be back with the system at once, nor go at all while it is in use: so it is
+    /// asked after each what is lacking still.
+    fn evict(&self, life: Option<&Life>, lacking: impl Fn() -> usize) -> bool {
         let mut others = self.lives();
-        others.retain(|other| !other.is_kept() && !life.is_some_and(|life| std::ptr::eq(Arc::as_ptr(other), life)));
-        others.sort_by_key(|other| other.asked());
-        // What cannot be reached drives nobody out.
-        let evictable: usize = others.iter().map(|other| other.memory_bytes()).sum();
-        if !has_room() && !self.is_within(bytes.saturating_sub(evictable)) {
-            return false;
-        }
-        let mut others = others.into_iter();
+        others.retain(|other| !life.is_some_and(|life| std::ptr::eq(Arc::as_ptr(other), life)));
         loop {
-            if has_room() {
+            let lacks = lacking();
+            if lacks == 0 {
                 return true;
             }
-            let Some(other) = others.next() else { return false };
-            other.unload(UnloadReason::Memory);
+            let standings: Vec<_> = others.iter().map(|other| other.standing()).collect();
+            let held: usize = standings.iter().map(|standing| standing.bytes).sum();
+            let victims = held.checked_sub(lacks).and_then(|goal| scaler::victims(&standings, held, goal));
+            let Some(first) = victims.and_then(|victims| victims.first().copied()) else { return false };
+            others.remove(first).unload(UnloadReason::Memory);
         }
     }
 

@@ -9,6 +9,7 @@ mod builder;
 mod call;
 mod compare;
 mod context;
+mod devices;
 mod golden;
 mod hands;
 mod inspect;
@@ -30,6 +31,7 @@ mod queue;
 mod raw;
 mod recycler;
 mod rows;
+mod scaler;
 mod session;
 mod signature;
 mod trial;
@@ -62,6 +64,7 @@ use crate::session::Seat;
 use crate::trial_ground::TrialGround;
 use crate::watchdog::Watchdog;
 
+pub use crate::devices::{DeviceMemory, Devices};
 pub use crate::inspect::Refusal;
 use crate::inspect::Seen;
 pub use crate::library::{LibraryError, Runtime};
@@ -394,7 +397,13 @@ impl Model for OnnxModel {
     /// Queues the run at once, before the future is polled; the future resolves at the deadline at the latest.
     fn infer(&self, inputs: Vec<Tensor>, urgency: Urgency) -> BoxFuture<'_, Result<Inference, Fault>> {
         let answer = self.contexts.submit(inputs, urgency);
-        Box::pin(async move { answer?.wait().await })
+        Box::pin(async move {
+            let ran = answer?.wait().await;
+            if let Err(fault) = &ran {
+                self.life.failed(fault);
+            }
+            ran
+        })
     }
 }
 

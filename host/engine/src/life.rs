@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, TryLockError, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use sandmill_domain::{Deadline, ModelEvent, ModelInfo, ModelStage, RecycleReason, UnloadReason};
+use sandmill_domain::{Deadline, FailureKind, Fault, ModelEvent, ModelInfo, ModelStage, RecycleReason, UnloadReason};
 
 use crate::builder::{Again, Builder, Known};
 use crate::context::Patron;
@@ -17,6 +17,7 @@ use crate::lock;
 use crate::memory;
 use crate::queue::Queue;
 use crate::recycler::{Order, Recycler};
+use crate::scaler::{self, Retries, Standing};
 use crate::session::{Live, Seat};
 use crate::trial::Trial;
 use crate::warm_up::Warm;
@@ -27,9 +28,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 const DRAIN_STEP: Duration = Duration::from_millis(1);
 /// For a run to end that was told to.
 const PROBE_GRACE: Duration = Duration::from_secs(2);
-/// A model that could not be loaded is tried again after this, doubled each time up to the last.
-const RETRY: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// Told of what happens to a model.
 pub(crate) type Told = dyn Fn(&ModelEvent) + Send + Sync;
@@ -67,9 +65,7 @@ struct State {
     by_hand: bool,
     /// What a session takes.
     cost: usize,
-    /// Loads that failed, one after the other, and when it is tried again.
-    failed: u32,
-    retry: Option<Instant>,
+    retries: Retries,
     ailing: Option<String>,
 }
 
@@ -78,7 +74,7 @@ impl Life {
     pub(crate) fn new(parts: Parts, cost: usize) -> Self {
         let recycler = Recycler::new(parts.options.budget, chance());
         parts.seat.set_requests_max(recycler.requests_max().unwrap_or(u64::MAX));
-        let state = State { recycler, by_hand: false, cost, failed: 0, retry: None, ailing: None };
+        let state = State { recycler, by_hand: false, cost, retries: Retries::default(), ailing: None };
         let (warm, told) = (OnceLock::new(), OnceLock::new());
         let (state, work, outgoing) = (Mutex::new(state), Mutex::default(), Mutex::default());
         Self { parts, warm, told, state, work, strays: AtomicIsize::new(0), probing: Arc::default(), outgoing }
@@ -155,6 +151,13 @@ impl Life {
         }
     }
 
+    /// A call of it was answered with this.
+    pub(crate) fn failed(&self, fault: &Fault) {
+        if let Some(kind) = FailureKind::of(fault) {
+            self.tell(&ModelEvent::Failed { kind });
+        }
+    }
+
     fn tell(&self, event: &ModelEvent) {
         if let Some(told) = self.told.get() {
             told(event);
@@ -169,9 +172,9 @@ impl Life {
         going.chain(self.parts.seat.get()).map(|live| live.session.memory_bytes()).sum()
     }
 
-    /// When it was last called.
-    pub(crate) fn asked(&self) -> Instant {
-        self.parts.queue.asked()
+    /// Where it stands among those that may go.
+    pub(crate) fn standing(&self) -> Standing {
+        Standing { kept: self.is_kept(), asked: self.parts.queue.asked(), bytes: self.memory_bytes() }
     }
 
     /// Does what is due, if nobody else is at it.
@@ -183,7 +186,7 @@ impl Life {
         };
         let now = Instant::now();
         let Some(live) = self.parts.seat.get() else {
-            let is_due = lock(&self.state).retry.is_none_or(|retry| retry <= now);
+            let is_due = lock(&self.state).retries.is_due(now);
             if self.is_kept() && is_due {
                 self.parts.queue.shut();
                 self.load_now();
@@ -205,8 +208,7 @@ impl Life {
             Order::Beside(reason) => self.replace_beside(live, reason),
             Order::InPlace(reason) => self.replace_in_place(live, reason),
             Order::Keep => {
-                let idle = self.parts.options.idle_max.filter(|_| !self.is_kept());
-                if idle.is_some_and(|idle| now.saturating_duration_since(self.asked()) >= idle) {
+                if scaler::is_idle(&self.standing(), self.parts.options.idle_max, now) {
                     drop(live);
                     self.unload_now(UnloadReason::Idle);
                 }
@@ -267,9 +269,7 @@ impl Life {
     fn refuse(&self, error: &LoadError) {
         let now = Instant::now();
         let mut state = lock(&self.state);
-        let retry = now + RETRY.saturating_mul(1 << state.failed.min(16)).min(RETRY_MAX);
-        state.failed = state.failed.saturating_add(1);
-        state.retry = Some(retry);
+        let retry = state.retries.fail(now);
         drop(state);
         tracing::error!(model = self.name(), %error, again_in = ?(retry - now), "it cannot be loaded again");
         self.parts.queue.refuse(retry, &error.to_string());
@@ -350,7 +350,7 @@ impl Life {
         };
         state.by_hand = false;
         state.ailing = None;
-        (state.failed, state.retry) = (0, None);
+        state.retries = Retries::default();
         self.parts.seat.set_requests_max(state.recycler.requests_max().unwrap_or(u64::MAX));
         drop(state);
         drop(self.parts.seat.swap(Some(live)));

@@ -160,10 +160,11 @@ impl Queue {
         matches!(lock(&self.waiting).gate, Gate::Shut)
     }
 
-    /// Calls that wait, and runs that are under way.
-    pub(crate) fn load(&self) -> (usize, usize) {
+    /// Calls that wait, by their priorities, and runs that are under way.
+    pub(crate) fn load(&self) -> ([usize; 3], usize) {
         let waiting = lock(&self.waiting);
-        (waiting.len(), waiting.runs())
+        let calls = || waiting.for_threads.calls.iter().chain(&waiting.for_tasks.calls);
+        (Priority::ALL.map(|priority| calls().filter(|call| call.priority == priority).count()), waiting.runs())
     }
 
     /// Since when nobody has asked.

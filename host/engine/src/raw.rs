@@ -424,12 +424,29 @@ pub(crate) struct DeviceFailure(String);
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what map_err hands over")]
 fn failed(error: ort::Error) -> Fault {
-    let (fault, text) = (Fault::new(Code::ModelFailed, "the model's run failed"), error.to_string());
+    let text = error.to_string();
+    if is_out_of_memory(&text) {
+        return Fault::new(Code::ModelOutOfMemory, "there is not the memory for the model's run").because(text);
+    }
+    let fault = Fault::new(Code::ModelFailed, "the model's run failed");
     // The runtime tells CUDA's sticky errors, 700 to 719 (an illegal address, a failed launch), in its text alone.
     match error.code() == ErrorCode::ExecutionProviderFailure || text.contains("CUDA failure 7") {
         true => fault.because(DeviceFailure(text)),
         false => fault.because(text),
     }
+}
+
+/// The runtime has no code for it: its arenas, the allocator below them, and a device's libraries each tell it in words alone.
+fn is_out_of_memory(text: &str) -> bool {
+    const WORDS: [&str; 6] = [
+        "Failed to allocate memory",
+        "smaller than requested bytes",
+        "bad_alloc",
+        "bad allocation",
+        "CUDA failure 2: out of memory",
+        "STATUS_ALLOC_FAILED",
+    ];
+    WORDS.iter().any(|words| text.contains(words))
 }
 
 fn broken(name: &str, how: &str) -> Fault {

@@ -128,7 +128,7 @@ impl Drop for Pass {
 pub(crate) fn judge(ran: &Result<Inference, Fault>, left: Duration, timeout: Duration) -> Verdict {
     let Err(fault) = ran else { return Verdict::Good };
     match (fault.code, fault.blame) {
-        (Code::ModelFailed | Code::Internal, Blame::Model | Blame::Host) => Verdict::Bad,
+        (Code::ModelFailed | Code::ModelOutOfMemory | Code::Internal, Blame::Model | Blame::Host) => Verdict::Bad,
         (Code::DeadlineExceeded, Blame::Model) if left >= timeout / 2 => Verdict::Bad,
         _ => Verdict::Unknown,
     }
@@ -144,6 +144,8 @@ mod tests {
         let cases = [
             (Fault::new(Code::ModelFailed, "x"), 10, Verdict::Bad),
             (Fault::new(Code::ModelFailed, "x"), 0, Verdict::Bad),
+            (Fault::new(Code::ModelOutOfMemory, "x"), 10, Verdict::Bad),
+            (Fault::new(Code::ModelOutOfMemory, "x").blaming(Blame::Caller), 10, Verdict::Unknown),
             (Fault::new(Code::Internal, "x"), 10, Verdict::Bad),
             (Fault::new(Code::ModelFailed, "x").blaming(Blame::Caller), 10, Verdict::Unknown),
             (Fault::new(Code::InvalidInput, "x"), 10, Verdict::Unknown),

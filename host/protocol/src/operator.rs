@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::StatusCode;
-use sandmill_domain::{ModelState, Reply};
+use sandmill_domain::{ModelState, Priority, Reply};
 use serde::Serialize;
 
 use crate::metadata::json;
@@ -25,7 +25,8 @@ struct Model<'a> {
     age_seconds: f64,
     memory_bytes: usize,
     warm_memory_bytes: usize,
-    waiting: usize,
+    /// By priority.
+    waiting: BTreeMap<&'static str, usize>,
     running: usize,
     abandoned: usize,
     /// Null if it was not measured.
@@ -69,7 +70,7 @@ pub fn recycling(model: &str) -> Reply {
 }
 
 fn model<'a>(name: &'a str, state: &'a ModelState) -> Model<'a> {
-    let ModelState { served, memory_bytes, warm_memory_bytes, waiting, running, abandoned, .. } = *state;
+    let ModelState { served, memory_bytes, warm_memory_bytes, running, abandoned, .. } = *state;
     let profile = state.profile.as_ref().map(|profile| Profile {
         sizes: profile
             .sizes
@@ -91,7 +92,7 @@ fn model<'a>(name: &'a str, state: &'a ModelState) -> Model<'a> {
         age_seconds: seconds(state.age),
         memory_bytes,
         warm_memory_bytes,
-        waiting,
+        waiting: Priority::ALL.iter().map(|priority| priority.as_str()).zip(state.waiting).collect(),
         running,
         abandoned,
         profile,
@@ -125,7 +126,7 @@ mod tests {
             str::from_utf8(&reply.body).unwrap(),
             concat!(
                 r#"{"function":"digits","models":[{"name":"model","stage":"loading","ailing":"it has no session at the moment","#,
-                r#""served":7,"age_seconds":0.0,"memory_bytes":0,"warm_memory_bytes":0,"waiting":0,"running":0,"abandoned":0,"#,
+                r#""served":7,"age_seconds":0.0,"memory_bytes":0,"warm_memory_bytes":0,"waiting":{"high":0,"low":0,"normal":0},"running":0,"abandoned":0,"#,
                 r#""profile":{"sizes":[{"rows":1,"bytes":256,"seconds":0.000058}],"batch_rows_max":16,"why_no_batches":null,"#,
                 r#""inline_bytes_max":0,"why_not_inline":"it has loops","padded":{"seq":[8,16]},"why_not_padded":null}}]}"#
             )

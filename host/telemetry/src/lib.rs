@@ -6,8 +6,10 @@ mod logs;
 mod metrics;
 mod models;
 mod record;
+mod requests;
 
 pub use logs::{LogError, LogFormat, Logs, start_logs};
 pub use metrics::{BreakerMetrics, InFlight, MetricsError, PluginLoad, Telemetry};
 pub use models::ModelMetrics;
 pub use record::Record;
+pub use requests::Visit;

@@ -1,4 +1,4 @@
-//! Every metric of the host on one page, but for those of models (`models`): names with their units, labels from closed or
+//! Every metric of the host on one page, but for those of requests (`requests`) and models (`models`): names with their units, labels from closed or
 //! configured sets, never from what a caller sends.
 
 use std::sync::{Mutex, PoisonError};
@@ -8,11 +8,12 @@ use prometheus::{
     Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
-use sandmill_domain::ports::{PluginUsage, Stages};
-use sandmill_domain::{BreakerState, Fault, FunctionName, TenantId};
+use sandmill_domain::{BreakerState, FunctionName, TenantId};
 use thiserror::Error;
 
 use crate::models::{Families, ModelMetrics};
+use crate::record::Record;
+use crate::requests::{Functions, Visit};
 
 /// From 50 µs, a digits model inline, to 30 s, a deadline: about two buckets to a factor of 2.5.
 const SECONDS: [f64; 20] = [
@@ -20,22 +21,8 @@ const SECONDS: [f64; 20] = [
     30.0,
 ];
 
-/// From a page of WebAssembly to the most that 32 bits address, in steps of four.
-const MEMORY_BYTES: [f64; 9] =
-    [65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0, 268_435_456.0, 1_073_741_824.0, 4_294_967_296.0];
-
-/// From 5 µs, a small instance, to a second, the default of a plugin's time.
-const PLUGIN_SECONDS: [f64; 16] =
-    [5e-6, 10e-6, 15e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 50e-3, 0.1, 0.5, 1.0];
-
-/// Rows of one run.
-const ROWS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
-
 /// The labels of what belongs to one function.
-const FUNCTION: [&str; 2] = ["tenant", "function"];
-
-/// Stands in the labels for a request that reached no function: what a caller makes up never becomes a label.
-const NOBODY: [&str; 2] = ["-", "-"];
+pub(crate) const FUNCTION: [&str; 2] = ["tenant", "function"];
 
 /// A metric could not be registered or rendered: a bug on this page.
 #[derive(Debug, Error)]
@@ -45,26 +32,10 @@ pub struct MetricsError(#[from] prometheus::Error);
 /// The registry and every metric in it.
 pub struct Telemetry {
     registry: Registry,
-    requests: IntCounterVec,
-    faults: IntCounterVec,
-    request: HistogramVec,
-    preprocess: HistogramVec,
-    queue: HistogramVec,
-    inference: HistogramVec,
-    batch_rows: HistogramVec,
-    batches: IntCounterVec,
-    postprocess: HistogramVec,
-    handle: HistogramVec,
-    instantiation: HistogramVec,
-    plugin_running: HistogramVec,
-    plugin_memory: HistogramVec,
-    plugin_inferences: IntCounterVec,
+    functions: Functions,
     plugin_loads: IntCounterVec,
     plugin_compile: GaugeVec,
     plugin_snapshot: GaugeVec,
-    received: IntCounterVec,
-    sent: IntCounterVec,
-    in_flight: IntGaugeVec,
     model_load: GaugeVec,
     warm_up: GaugeVec,
     provider: IntGaugeVec,
@@ -73,6 +44,7 @@ pub struct Telemetry {
     models: Families,
     /// Asked before the page is shown.
     asked: Mutex<Vec<Box<Ask>>>,
+    device_memory: IntGaugeVec,
     connections: IntGauge,
     ready: Gauge,
 }
@@ -91,36 +63,7 @@ impl Telemetry {
         let build = page.gauges("build_info", "Always 1; what runs.", &["version", "onnxruntime"])?;
         build.with_label_values(&[version, runtime]).set(1.0);
         let telemetry = Self {
-            requests: page.counters("requests_total", "Requests answered.", &["tenant", "function", "form", "status"])?,
-            faults: page.counters("faults_total", "Requests that failed.", &["tenant", "function", "code", "blame"])?,
-            request: page.histograms("request_duration_seconds", "From the request's head to its answer.")?,
-            preprocess: page.histograms("preprocess_duration_seconds", "The plugin's preprocessing, or decoding tensors.")?,
-            queue: page.histograms("queue_duration_seconds", "Waiting for the model.")?,
-            inference: page.histograms("inference_duration_seconds", "The model's run.")?,
-            batch_rows: page.histograms_of("batch_rows", "Rows of one run, which several requests may share.", &ROWS)?,
-            batches: page.counters(
-                "batches_total",
-                "Runs of the model, by why each began when it did; runs that handlers ask for are not counted.",
-                &["tenant", "function", "reason"],
-            )?,
-            postprocess: page.histograms("postprocess_duration_seconds", "The plugin's postprocessing, or encoding tensors.")?,
-            handle: page.histograms("handle_duration_seconds", "A handler's whole work, its models' runs included.")?,
-            instantiation: page.histograms_of(
-                "plugin_instantiation_duration_seconds",
-                "For a plugin's instance to be there.",
-                &PLUGIN_SECONDS,
-            )?,
-            plugin_running: page.histograms_of(
-                "plugin_running_duration_seconds",
-                "The plugin's own running time in one request, without that of the host's functions.",
-                &PLUGIN_SECONDS,
-            )?,
-            plugin_memory: page.histograms_of(
-                "plugin_memory_bytes",
-                "The most linear memory that a plugin's instance had in one request.",
-                &MEMORY_BYTES,
-            )?,
-            plugin_inferences: page.counters("plugin_inferences_total", "Runs of models that handlers asked for.", &FUNCTION)?,
+            functions: Functions::new(&page)?,
             plugin_loads: page.counters(
                 "plugin_loads_total",
                 "Functions whose plugins were loaded; `cache` is hit where all compiled code was found, miss where some was made.",
@@ -132,9 +75,6 @@ impl Telemetry {
                 "Running the plugin's init and keeping what it left, when that was done; absent without a snapshot.",
                 &FUNCTION,
             )?,
-            received: page.counters("request_body_bytes_total", "Bytes of request bodies.", &FUNCTION)?,
-            sent: page.counters("response_body_bytes_total", "Bytes of response bodies.", &FUNCTION)?,
-            in_flight: page.int_gauges("requests_in_flight", "Requests admitted and not answered yet.", &FUNCTION)?,
             model_load: page.gauges("model_load_duration_seconds", "Reading and optimising the model, last time.", &FUNCTION)?,
             warm_up: page.gauges("model_warm_up_duration_seconds", "Warming the model up, last time.", &FUNCTION)?,
             provider: page.int_gauges(
@@ -150,6 +90,11 @@ impl Telemetry {
             )?,
             models: Families::new(&page)?,
             asked: Mutex::default(),
+            device_memory: page.int_gauges(
+                "device_memory_bytes",
+                "A device's memory: all there is, what of it is used by whomever, and by this process. Absent without a driver.",
+                &["device", "part"],
+            )?,
             connections: page.int_gauge("connections", "Open client connections.")?,
             ready: page.gauge("ready", "1 when every function is warm and nothing drains.")?,
             registry,
@@ -165,6 +110,7 @@ impl Telemetry {
     /// If a metric cannot be rendered.
     pub fn render(&self) -> Result<Vec<u8>, MetricsError> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|ask| ask());
+        self.functions.put_together();
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
@@ -175,9 +121,14 @@ impl Telemetry {
         prometheus::TEXT_FORMAT
     }
 
-    /// Counts a request as under way until the guard is dropped.
-    pub fn enter(&self, tenant: &TenantId, function: &FunctionName) -> InFlight {
-        InFlight::new(self.in_flight.with_label_values(&[tenant.as_str(), function.as_str()]))
+    /// A request was admitted by this function; it is under way until that is dropped.
+    pub fn admitted(&self, tenant: TenantId, function: FunctionName) -> Visit {
+        Visit::new(&self.functions, tenant, function, true)
+    }
+
+    /// A request was refused by this function, which must be there: a name that a caller made up is no label.
+    pub fn refused(&self, tenant: TenantId, function: FunctionName) -> Visit {
+        Visit::new(&self.functions, tenant, function, false)
     }
 
     /// Counts a connection as open until the guard is dropped.
@@ -227,6 +178,16 @@ impl Telemetry {
         self.models.of(tenant, function, model)
     }
 
+    /// A device has so much memory, in bytes; so much of it is used, by this process or by whomever, where that is known.
+    pub fn device_memory(&self, device: u32, total: u64, used: u64, own: Option<u64>) {
+        let device = device.to_string();
+        for (part, bytes) in [("total", Some(total)), ("used", Some(used)), ("own", own)] {
+            if let Some(bytes) = bytes {
+                self.device_memory.with_label_values(&[device.as_str(), part]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            }
+        }
+    }
+
     /// Asks before each look at the page where things stand; it must be quick.
     pub fn ask(&self, ask: impl Fn() + Send + Sync + 'static) {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(ask));
@@ -237,46 +198,9 @@ impl Telemetry {
         self.ready.set(f64::from(u8::from(ready)));
     }
 
-    pub(crate) fn count(&self, end: &End<'_>) {
-        let labels = end.function.map_or(NOBODY, |(tenant, function)| [tenant.as_str(), function.as_str()]);
-        let [tenant, function] = labels;
-        self.requests.with_label_values(&[tenant, function, end.form, end.status]).inc();
-        if let Some(fault) = end.fault {
-            self.faults.with_label_values(&[tenant, function, fault.code.name(), fault.blame.name()]).inc();
-        }
-        self.request.with_label_values(&labels).observe(end.duration.as_secs_f64());
-        self.received.with_label_values(&labels).inc_by(end.received);
-        self.sent.with_label_values(&labels).inc_by(end.sent);
-        let stages = [
-            (&self.preprocess, end.stages.preprocess),
-            (&self.queue, end.stages.queue),
-            (&self.inference, end.stages.inference),
-            (&self.postprocess, end.stages.postprocess),
-            (&self.handle, end.stages.handle),
-        ];
-        for (histogram, duration) in stages {
-            if let Some(duration) = duration {
-                histogram.with_label_values(&labels).observe(duration.as_secs_f64());
-            }
-        }
-        if let Some(batch) = &end.stages.batch {
-            #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 rows")]
-            self.batch_rows.with_label_values(&labels).observe(batch.rows as f64);
-            self.batches.with_label_values(&[tenant, function, batch.reason.as_str()]).inc();
-        }
-        if let Some(usage) = &end.stages.plugin {
-            self.count_plugin(&labels, usage);
-        }
-    }
-
-    fn count_plugin(&self, labels: &[&str; 2], usage: &PluginUsage) {
-        self.instantiation.with_label_values(labels).observe(usage.instantiation.as_secs_f64());
-        self.plugin_running.with_label_values(labels).observe(usage.running.as_secs_f64());
-        #[expect(clippy::cast_precision_loss, reason = "memory has fewer bytes than 2^52")]
-        self.plugin_memory.with_label_values(labels).observe(usage.memory_bytes as f64);
-        if usage.inferences > 0 {
-            self.plugin_inferences.with_label_values(labels).inc_by(u64::from(usage.inferences));
-        }
+    pub(crate) fn count(&self, record: &Record<'_>) {
+        let metrics = record.function.map_or(self.functions.nobody(), |visit| &visit.metrics);
+        metrics.count(record);
     }
 }
 
@@ -311,18 +235,6 @@ impl BreakerMetrics {
         self.state.set(value);
         transitions.inc();
     }
-}
-
-/// What of a request's record is counted.
-pub(crate) struct End<'a> {
-    pub(crate) function: Option<(&'a TenantId, &'a FunctionName)>,
-    pub(crate) form: &'static str,
-    pub(crate) status: &'a str,
-    pub(crate) fault: Option<&'a Fault>,
-    pub(crate) duration: Duration,
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-    pub(crate) stages: &'a Stages,
 }
 
 /// Something that is counted while it lasts.
@@ -375,11 +287,11 @@ impl Page<'_> {
         self.register(Gauge::with_opts(Opts::new(name, help).namespace("sandmill")))
     }
 
-    fn histograms(&self, name: &str, help: &str) -> Result<HistogramVec, MetricsError> {
+    pub(crate) fn histograms(&self, name: &str, help: &str) -> Result<HistogramVec, MetricsError> {
         self.histograms_of(name, help, &SECONDS)
     }
 
-    fn histograms_of(&self, name: &str, help: &str, buckets: &[f64]) -> Result<HistogramVec, MetricsError> {
+    pub(crate) fn histograms_of(&self, name: &str, help: &str, buckets: &[f64]) -> Result<HistogramVec, MetricsError> {
         self.histograms_with(name, help, &FUNCTION, buckets)
     }
 
@@ -408,7 +320,7 @@ mod tests {
             text.lines().find(|line| line.starts_with("sandmill_requests_in_flight{")).map(|line| line.ends_with(" 1"))
         };
         assert_eq!(in_flight(), None);
-        let guard = telemetry.enter(&TenantId::local(), &function);
+        let guard = telemetry.admitted(TenantId::local(), function);
         assert_eq!(in_flight(), Some(true));
         drop(guard);
         assert_eq!(in_flight(), Some(false));
@@ -421,6 +333,17 @@ mod tests {
         let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
         let expected = r#"sandmill_model_provider{function="digits",provider="cuda",tenant="default"} 1"#;
         assert!(text.lines().any(|line| line == expected), "{text}");
+    }
+
+    #[test]
+    fn a_device_shows_what_its_driver_tells() {
+        let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
+        telemetry.device_memory(0, 80, 20, None);
+        let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
+        for line in [r#"{device="0",part="total"} 80"#, r#"{device="0",part="used"} 20"#] {
+            assert!(text.contains(&format!("sandmill_device_memory_bytes{line}\n")), "{text}");
+        }
+        assert!(!text.contains(r#"part="own""#), "{text}");
     }
 
     #[test]

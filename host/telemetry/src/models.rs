@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
-use sandmill_domain::{FunctionName, ModelEvent, ModelStage, ModelState, TenantId};
+use sandmill_domain::{FunctionName, ModelEvent, ModelStage, ModelState, Priority, TenantId};
 
 use crate::metrics::{MetricsError, Page};
 
@@ -23,6 +23,7 @@ pub(crate) struct Families {
     loads: IntCounterVec,
     load: HistogramVec,
     unloads: IntCounterVec,
+    failures: IntCounterVec,
     abandoned: IntCounterVec,
     abandoned_now: IntGaugeVec,
     memory: IntGaugeVec,
@@ -62,12 +63,21 @@ impl Families {
             )?,
             load: seconds("model_cold_start_duration_seconds", "Loading and warming up a model that calls wait for.")?,
             unloads: page.counters("model_unloads_total", "Sessions that went until the next call.", &MODEL_AND_REASON)?,
+            failures: page.counters(
+                "model_failures_total",
+                "Calls that were run and failed, by how.",
+                &["tenant", "function", "model", "kind"],
+            )?,
             abandoned: page.counters("model_runs_abandoned_total", "Runs that did not end when they were told to.", &MODEL)?,
             abandoned_now: page.int_gauges("model_runs_abandoned", "Those of them that have not ended yet.", &MODEL)?,
             memory: page.int_gauges("model_memory_bytes", "What the runtime holds for a model's sessions.", &MODEL)?,
             warm: page.int_gauges("model_warm", "1 with a session in use, 0 without.", &MODEL)?,
             works: page.int_gauges("model_works", "0 if it was found not to work, or is missing.", &MODEL)?,
-            waiting: page.int_gauges("model_calls_waiting", "Calls that wait for a context.", &MODEL)?,
+            waiting: page.int_gauges(
+                "model_calls_waiting",
+                "Calls that wait for a context, by their priorities.",
+                &["tenant", "function", "model", "priority"],
+            )?,
             running: page.int_gauges("model_contexts_busy", "Contexts with a run under way.", &MODEL)?,
         })
     }
@@ -82,6 +92,7 @@ impl Families {
             recycle_failures: self.recycle_failures.clone(),
             unloads: self.unloads.clone(),
             loads: self.loads.clone(),
+            failures: self.failures.clone(),
             recycle: self.recycle.with_label_values(&labels),
             held: self.held.with_label_values(&labels),
             not_returned: self.not_returned.with_label_values(&labels),
@@ -91,7 +102,10 @@ impl Families {
             memory: self.memory.with_label_values(&labels),
             warm: self.warm.with_label_values(&labels),
             works: self.works.with_label_values(&labels),
-            waiting: self.waiting.with_label_values(&labels),
+            waiting: Priority::ALL.map(|priority| {
+                let [tenant, function, model] = labels;
+                self.waiting.with_label_values(&[tenant, function, model, priority.as_str()])
+            }),
             running: self.running.with_label_values(&labels),
         }
     }
@@ -105,6 +119,7 @@ pub struct ModelMetrics {
     recycle_failures: IntCounterVec,
     unloads: IntCounterVec,
     loads: IntCounterVec,
+    failures: IntCounterVec,
     recycle: Histogram,
     held: Histogram,
     not_returned: IntGauge,
@@ -114,7 +129,7 @@ pub struct ModelMetrics {
     memory: IntGauge,
     warm: IntGauge,
     works: IntGauge,
-    waiting: IntGauge,
+    waiting: [IntGauge; 3],
     running: IntGauge,
 }
 
@@ -141,6 +156,7 @@ impl ModelMetrics {
                 self.not_returned.set(whole(*not_returned_bytes));
             }
             ModelEvent::RecycleFailed { reason } => by(&self.recycle_failures, reason.as_str()),
+            ModelEvent::Failed { kind } => by(&self.failures, kind.as_str()),
             ModelEvent::Abandoned => self.abandoned.inc(),
             ModelEvent::Returned => (),
         }
@@ -152,7 +168,7 @@ impl ModelMetrics {
         self.memory.set(whole(state.memory_bytes));
         self.warm.set(i64::from(state.stage == ModelStage::Warm));
         self.works.set(i64::from(state.ailing.is_none()));
-        self.waiting.set(whole(state.waiting));
+        self.waiting.iter().zip(state.waiting).for_each(|(gauge, count)| gauge.set(whole(count)));
         self.running.set(whole(state.running));
     }
 }

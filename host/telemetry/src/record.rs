@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use sandmill_domain::ports::Stages;
-use sandmill_domain::{Blame, Fault, FunctionName, ReleaseNumber, TenantId};
+use sandmill_domain::{Blame, Fault, ReleaseNumber};
 
-use crate::metrics::{End, Telemetry};
+use crate::metrics::Telemetry;
+use crate::requests::Visit;
 
 /// What became of one request.
-#[derive(Debug)]
 pub struct Record<'a> {
     /// The function that it reached, even if it was refused there; none for a request that reached no function.
-    pub function: Option<(&'a TenantId, &'a FunctionName)>,
+    pub function: Option<&'a Visit>,
     /// The release that admitted it.
     pub release: Option<ReleaseNumber>,
     /// How it was called: `function`, `oip`, or `other` for what is no invocation.
@@ -37,24 +37,16 @@ pub struct Record<'a> {
 impl Telemetry {
     /// Counts the request and writes its line. Called once per request, at its end.
     pub fn record(&self, record: &Record<'_>) {
-        let status = record.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
-        self.count(&End {
-            function: record.function,
-            form: record.form,
-            status: &status,
-            fault: record.fault,
-            duration: record.duration,
-            received: record.received,
-            sent: record.sent,
-            stages: &record.stages,
-        });
-        record.log(&status);
+        self.count(record);
+        record.log();
     }
 }
 
 impl Record<'_> {
     /// One line: at `warn` if we or a tenant's code failed, at `info` otherwise.
-    fn log(&self, status: &str) {
+    fn log(&self) {
+        // Made only for a line that is wanted.
+        let status = || self.status.map_or_else(|| "-".to_owned(), |status| status.to_string());
         let micros =
             |duration: Option<Duration>| duration.map(|duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX));
         // As a text, which is quoted: a display would stand bare among the fields, and might look like more of them.
@@ -64,13 +56,13 @@ impl Record<'_> {
             ($level:ident) => {
                 tracing::$level!(
                     target: "access",
-                    tenant = self.function.map(|(tenant, _)| tenant.as_str()),
-                    function = self.function.map(|(_, function)| function.as_str()),
+                    tenant = self.function.map(|visit| visit.tenant().as_str()),
+                    function = self.function.map(|visit| visit.function().as_str()),
                     release = self.release.map(|release| release.0.get()),
                     form = self.form,
                     method = self.method,
                     path = self.path,
-                    status,
+                    status = status().as_str(),
                     code = self.fault.map(|fault| fault.code.name()),
                     blame = self.fault.map(|fault| fault.blame.name()),
                     error,

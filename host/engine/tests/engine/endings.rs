@@ -4,7 +4,7 @@ use std::future::ready;
 use std::time::{Duration, Instant};
 
 use sandmill_domain::ports::{BoxFuture, Inference, Model};
-use sandmill_domain::{Blame, Code, Dtype, Fault, Tensor, Urgency};
+use sandmill_domain::{Blame, Code, Dtype, FailureKind, Fault, ModelEvent, Tensor, Urgency};
 use sandmill_engine::{LoadError, ModelOptions, OnnxModel};
 
 use crate::harness::{floats, integers, load, options, outputs, soon, tensor, try_load, within};
@@ -94,6 +94,42 @@ async fn a_failed_run_says_little_to_the_client_and_all_to_the_log() {
     assert_eq!(fault.to_string(), "the model's run failed; on other inputs it works");
     assert!(fault.report().to_string().contains("Gather"), "{}", fault.report());
     assert_eq!(outputs(&model, vec![integers("index", &[1], &[1])]).await, [floats("y", &[1], &[2.0])]);
+}
+
+#[tokio::test]
+async fn memory_that_is_not_there_is_told_as_that() {
+    let model = load("giant");
+    let size = |n| vec![integers("n", &[1], &[n])];
+    // 64 TiB, which no allocator gives.
+    let fault = model.infer(size(4 << 20), soon()).await.unwrap_err();
+    // It works on zeros.
+    assert_eq!((fault.code, fault.blame), (Code::ModelOutOfMemory, Blame::Caller), "{}", fault.report());
+    assert_eq!(outputs(&model, size(2)).await, [floats("y", &[], &[8.0])]);
+}
+
+#[tokio::test]
+async fn failures_are_told_by_their_kind() {
+    let (sender, kinds) = std::sync::mpsc::channel();
+    let watched = |name| {
+        let (model, sender) = (load(name), std::sync::Mutex::new(sender.clone()));
+        model.watch(move |event| {
+            if let ModelEvent::Failed { kind } = event {
+                sender.lock().unwrap().send(*kind).unwrap();
+            }
+        });
+        model
+    };
+    let (giant, gather, endless) = (watched("giant"), watched("gather"), watched("loop"));
+    for (model, inputs, kind) in [
+        (&giant, vec![integers("n", &[1], &[4 << 20])], FailureKind::OutOfMemory),
+        (&gather, vec![integers("index", &[1], &[9])], FailureKind::BadInput),
+        (&endless, turns(i64::MAX), FailureKind::Timeout),
+    ] {
+        model.infer(inputs, within(Duration::from_millis(500))).await.unwrap_err();
+        assert_eq!(kinds.try_recv().unwrap(), kind);
+    }
+    outputs(&endless, turns(3)).await;
+    assert!(kinds.try_recv().is_err(), "what went well is no failure");
 }
 
 #[tokio::test]

@@ -33,11 +33,15 @@ fn source() -> ModelSource {
     ModelSource::of("digits", digits_bytes())
 }
 
-/// What happens to the model from now on.
+/// What happens to the model's sessions from now on.
 fn events(model: &OnnxModel) -> Receiver<ModelEvent> {
     let (sender, events) = channel();
     let sender = Mutex::new(sender);
-    model.watch(move |event| drop(sender.lock().unwrap().send(event.clone())));
+    model.watch(move |event| {
+        if !matches!(event, ModelEvent::Failed { .. }) {
+            drop(sender.lock().unwrap().send(event.clone()));
+        }
+    });
     events
 }
 
