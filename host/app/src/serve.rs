@@ -10,7 +10,7 @@ use sandmill_domain::ports::{Model, Service};
 use sandmill_domain::{ModelEvent, TenantId};
 use sandmill_edge::{Addresses, Edge};
 use sandmill_engine::{DeviceMemory, Devices, Engine, OnnxModel};
-use sandmill_pipeline::{Account, Pipeline, Release};
+use sandmill_pipeline::{Account, Pipeline, Release, Served};
 use sandmill_sandbox::{Loaded, Sandbox, SandboxError, SandboxOptions, Snapshot};
 use sandmill_telemetry::{PluginLoad, Telemetry};
 use tokio::runtime::Handle;
@@ -71,7 +71,7 @@ async fn serve(config: &Config) -> Result<()> {
     };
     // The engine and the sandbox live as long as what they have loaded.
     let _deployer = loaded.map(|(deployer, releases)| {
-        pipeline.publish(releases);
+        releases.into_iter().for_each(|release| drop(pipeline.publish(Served::new(release))));
         pipeline.set_ready(true);
         telemetry.set_ready(true);
         announcement.say(&addresses, started.elapsed());

@@ -1,23 +1,20 @@
-//! The table of what is served, as one immutable snapshot that is swapped whole; the edge's view of it.
+//! Everything that is served, as the edge sees it, and whether it is ready.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use http::{HeaderMap, Method};
-use sandmill_domain::ports::{Description, Form, Service, Target, Ticket};
+use sandmill_domain::ports::{Description, Service, Target, Ticket};
 use sandmill_domain::{Code, Fault, FunctionName, ModelState, TenantId};
 
 use crate::admission::Admission;
 use crate::release::Release;
-
-type Table = HashMap<TenantId, HashMap<FunctionName, Arc<Release>>>;
+use crate::table::{Served, Table};
 
 /// Everything that is served.
 #[derive(Default)]
 pub struct Pipeline {
-    table: ArcSwap<Table>,
+    table: Table,
     ready: AtomicBool,
     /// What else may be wrong with the host.
     host: OnceLock<Box<Ailing>>,
@@ -27,14 +24,20 @@ pub struct Pipeline {
 type Ailing = dyn Fn() -> Option<String> + Send + Sync;
 
 impl Pipeline {
-    /// Serves these releases and no others from now on; requests under way keep the release that they began with.
-    pub fn publish(&self, releases: Vec<Arc<Release>>) {
-        let mut table = Table::new();
-        for release in releases {
-            let functions = table.entry(release.tenant().clone()).or_default();
-            functions.insert(release.function().clone(), release);
-        }
-        self.table.store(Arc::new(table));
+    /// Serves a function in this way from now on, in place of how it was served before, which is given back. Requests under way
+    /// keep the release that they began with.
+    pub fn publish(&self, served: Served) -> Option<Arc<Served>> {
+        self.table.set(served)
+    }
+
+    /// Serves a function no more, which is given back. Requests under way are finished.
+    pub fn withdraw(&self, tenant: &TenantId, function: &FunctionName) -> Option<Arc<Served>> {
+        self.table.remove(tenant, function)
+    }
+
+    /// How a function is served.
+    pub fn served(&self, tenant: &TenantId, function: &FunctionName) -> Option<Arc<Served>> {
+        self.table.get(tenant, function)
     }
 
     /// Ready: every function is warm. Not ready: starting or draining.
@@ -49,33 +52,22 @@ impl Pipeline {
 
     /// One function, in its current release.
     fn current(&self, tenant: &TenantId, function: &FunctionName) -> Result<Arc<Release>, Fault> {
-        let form = Form::Function;
-        self.resolve(&Target { tenant: tenant.clone(), function: function.clone(), release: None, form })
+        Ok(Arc::clone(self.find(tenant, function)?.current()))
     }
 
     fn resolve(&self, target: &Target) -> Result<Arc<Release>, Fault> {
-        let table = self.table.load();
-        let release = table.get(&target.tenant).and_then(|functions| functions.get(&target.function));
-        let Some(release) = release else {
-            return Err(self.missing(target));
-        };
-        match target.release {
-            Some(number) if number != release.parts.number => {
-                let served = release.parts.number;
-                let message = format!("function `{}` has no release {number}; it serves {served}", target.function);
-                Err(Fault::new(Code::NotFound, message))
-            }
-            _ => Ok(Arc::clone(release)),
-        }
+        Ok(Arc::clone(self.find(&target.tenant, &target.function)?.release(target.release)?))
     }
 
     /// While functions are still being loaded, one that is not there may come.
-    fn missing(&self, target: &Target) -> Fault {
-        if self.table.load().is_empty() {
-            Fault::new(Code::NotReady, "the functions are still being loaded")
-        } else {
-            Fault::new(Code::NotFound, format!("no function `{}`", target.function))
-        }
+    fn find(&self, tenant: &TenantId, function: &FunctionName) -> Result<Arc<Served>, Fault> {
+        self.table.get(tenant, function).ok_or_else(|| {
+            if self.ready.load(Ordering::Acquire) {
+                Fault::new(Code::NotFound, format!("no function `{function}`"))
+            } else {
+                Fault::new(Code::NotReady, "the functions are still being loaded, or the host stops")
+            }
+        })
     }
 }
 
@@ -86,10 +78,9 @@ impl Service for Pipeline {
         }
         let host = self.host.get().and_then(|ailing| ailing());
         host.or_else(|| {
-            let table = self.table.load();
-            let mut releases = table.values().flat_map(HashMap::values);
-            let missed = releases.find(|release| release.parts.models.iter().any(|model| model.is_missed()))?;
-            Some(format!("a model of function `{}` is not warm at the moment", missed.function()))
+            let all = self.table.all();
+            let missed = all.iter().find(|served| served.current().parts.models.iter().any(|model| model.is_missed()))?;
+            Some(format!("a model of function `{}` is not warm at the moment", missed.current().function()))
         })
     }
 
@@ -99,14 +90,15 @@ impl Service for Pipeline {
     }
 
     fn describe(&self, target: &Target) -> Result<Description, Fault> {
-        let release = self.resolve(target)?;
+        let served = self.find(&target.tenant, &target.function)?;
+        let release = served.release(target.release)?;
         let Some(model) = &release.parts.model else {
             return Err(Fault::new(Code::NotFound, format!("function `{}` has no model", target.function)));
         };
         let number = release.parts.number;
         let ready = self.ready.load(Ordering::Acquire) && model.ailing().is_none();
         let model = Arc::clone(model.info());
-        Ok(Description { release: number, releases: vec![number], model, ready })
+        Ok(Description { release: number, releases: served.numbers(), model, ready })
     }
 
     fn models(&self, tenant: &TenantId, function: &FunctionName) -> Result<Vec<(String, ModelState)>, Fault> {

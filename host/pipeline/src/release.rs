@@ -85,6 +85,11 @@ impl Release {
         &self.parts.function
     }
 
+    /// Which of the function's releases it is.
+    pub fn number(&self) -> ReleaseNumber {
+        self.parts.number
+    }
+
     /// Its model, if it has one.
     pub fn model(&self) -> Option<&Arc<dyn Model>> {
         self.parts.model.as_ref()

@@ -11,7 +11,7 @@ use sandmill_domain::{
     Advice, Axis, Blame, BreakerLimits, BreakerState, Buffer, Code, Dtype, Fault, FunctionLimits, FunctionName, Lender,
     ModelInfo, ReleaseNumber, Reply, Request, RequestHead, Signature, TenantId, TenantLimits, Tensor, TensorSpec, Urgency,
 };
-use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts};
+use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts, Served};
 use tokio::time::{advance, timeout};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -95,7 +95,7 @@ impl Scene {
         let seen = Arc::clone(&moves);
         release.watch_breaker(move |to| seen.lock().expect("not poisoned").push(to));
         let pipeline = Pipeline::default();
-        pipeline.publish(vec![Arc::new(release)]);
+        pipeline.publish(Served::new(Arc::new(release)));
         Self { model, pipeline, moves }
     }
 

@@ -11,7 +11,7 @@ use sandmill_domain::{
     Axis, Blame, Buffer, Code, Dtype, Fault, FunctionLimits, FunctionName, Lender, ModelInfo, ReleaseNumber, Reply, Request,
     RequestHead, Signature, TenantId, TenantLimits, Tensor, TensorSpec, Urgency,
 };
-use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts};
+use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts, Served};
 
 /// Gives its input back as its output, and counts its runs.
 struct Echo {
@@ -140,21 +140,28 @@ fn pipeline(model: Option<Arc<Echo>>, plugins: Plugins) -> Pipeline {
 }
 
 fn pipeline_of(model: Option<Arc<Echo>>, plugins: Plugins, account: &Arc<Account>) -> Pipeline {
-    let parts = ReleaseParts {
+    let pipeline = Pipeline::default();
+    pipeline.publish(Served::new(release(1, model, plugins, account)));
+    pipeline.set_ready(true);
+    pipeline
+}
+
+fn number(number: u64) -> ReleaseNumber {
+    ReleaseNumber(number.try_into().expect("not zero"))
+}
+
+fn release(version: u64, model: Option<Arc<Echo>>, plugins: Plugins, account: &Arc<Account>) -> Arc<Release> {
+    Arc::new(Release::new(ReleaseParts {
         account: Arc::clone(account),
         tenant: TenantId::local(),
         function: target(Form::Function).function,
-        number: ReleaseNumber::FIRST,
+        number: number(version),
         methods: vec![Method::POST],
         limits: FunctionLimits { concurrency_max: 2, ..FunctionLimits::default() },
         models: model.iter().map(|model| Arc::clone(model) as Arc<dyn Model>).collect(),
         model: model.map(|model| model as Arc<dyn Model>),
         plugins,
-    };
-    let pipeline = Pipeline::default();
-    pipeline.publish(vec![Arc::new(Release::new(parts))]);
-    pipeline.set_ready(true);
-    pipeline
+    }))
 }
 
 fn request(body: &'static [u8]) -> Request {
@@ -265,11 +272,42 @@ fn what_is_not_there_is_not_found() {
     let pipeline = pipeline(Some(Echo::new()), Plugins::default());
     let elsewhere = Target { function: FunctionName::new("other").expect("a name"), ..target(Form::Function) };
     let stranger = Target { tenant: TenantId::new("stranger").expect("a name"), ..target(Form::Function) };
-    let later = Target { release: Some(ReleaseNumber(2.try_into().expect("not zero"))), ..target(Form::OpenInference) };
+    let later = Target { release: Some(number(2)), ..target(Form::OpenInference) };
     for target in [elsewhere, stranger, later] {
         assert_eq!(refusal(&pipeline, &target, &Method::POST).code, Code::NotFound, "{target:?}");
     }
     assert_eq!(refusal(&pipeline, &target(Form::Function), &Method::GET).code, Code::MethodNotAllowed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn releases_are_swapped_whole_and_kept_ones_answer_by_their_number() {
+    let plenty = Account::new(TenantLimits { instances_max: 100, guest_memory_bytes_max: usize::MAX });
+    let of = |version| release(version, Some(Echo::new()), Plugins::default(), &plenty);
+    let (one, two, three) = (of(1), of(2), of(3));
+    let pipeline = Pipeline::default();
+    pipeline.set_ready(true);
+    let asked = |number| Target { release: number, ..target(Form::OpenInference) };
+    let admit = |number| pipeline.admit(&asked(number), &Method::POST, &HeaderMap::new());
+    assert!(pipeline.publish(Served::new(Arc::clone(&one))).is_none());
+    let old = admit(None).expect("the first release answers");
+    let before = pipeline.publish(Served::new(Arc::clone(&two)).with(Arc::clone(&one))).expect("it was served before");
+    assert!(Arc::ptr_eq(before.current(), &one));
+    // What began with it ends with it.
+    assert_eq!((old.release(), admit(None).expect("admitted").release()), (number(1), number(2)));
+    assert!(old.call(request(b"")).await.result.is_err(), "it is run, on no inputs");
+    assert_eq!(admit(Some(number(1))).expect("it is kept").release(), number(1));
+    let described = pipeline.describe(&asked(Some(number(1)))).expect("it is kept");
+    assert_eq!((described.release, described.releases), (number(1), vec![number(1), number(2)]));
+    pipeline.publish(Served::new(Arc::clone(&two)).with(three));
+    let fault = refusal(&pipeline, &asked(Some(number(1))), &Method::POST);
+    assert_eq!((fault.code, fault.message.as_str()), (Code::NotFound, "function `echo` has no release 1; it serves 2, 3"));
+    // Back again.
+    pipeline.publish(Served::new(one).with(two));
+    assert_eq!(admit(None).expect("admitted").release(), number(1));
+    let Target { tenant, function, .. } = asked(None);
+    assert_eq!(pipeline.withdraw(&tenant, &function).expect("it was served").releases().count(), 2);
+    assert_eq!(refusal(&pipeline, &asked(None), &Method::POST).code, Code::NotFound);
+    assert!(pipeline.withdraw(&tenant, &function).is_none());
 }
 
 #[test]

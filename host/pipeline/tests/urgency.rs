@@ -10,7 +10,7 @@ use sandmill_domain::{
     Axis, Blame, BreakerLimits, Buffer, Code, Dtype, Fault, FunctionLimits, FunctionName, Lender, ModelInfo, Priority,
     ReleaseNumber, Reply, Request, RequestHead, Signature, TenantId, TenantLimits, Tensor, TensorSpec, Urgency,
 };
-use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts};
+use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts, Served};
 use sandmill_protocol::{PRIORITY, TIMEOUT_MS};
 use tokio::time::Instant;
 
@@ -67,7 +67,7 @@ impl Scene {
             plugins: Plugins::default(),
         });
         let pipeline = Pipeline::default();
-        pipeline.publish(vec![Arc::new(release)]);
+        pipeline.publish(Served::new(Arc::new(release)));
         Self { model, pipeline }
     }
 
