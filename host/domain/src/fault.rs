@@ -11,8 +11,14 @@ use thiserror::Error;
 pub enum Code {
     /// The request is malformed.
     InvalidInput,
+    /// No key, or none that is known.
+    Unauthorized,
+    /// The key does not allow it.
+    Forbidden,
     /// Nothing is served there.
     NotFound,
+    /// What is there is not what the request rests on.
+    Conflict,
     /// The path does not answer this method.
     MethodNotAllowed,
     /// The request took too long to arrive.
@@ -39,6 +45,8 @@ pub enum Code {
     PluginBadOutput,
     /// The plugin used what it is not granted.
     PluginForbidden,
+    /// There is no room to store it.
+    StorageFull,
     /// The model's run failed.
     ModelFailed,
     /// There was not the memory for the model's run.
@@ -62,7 +70,10 @@ impl Code {
     pub const fn name(self) -> &'static str {
         match self {
             Self::InvalidInput => "invalid_input",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::SlowRequest => "slow_request",
             Self::TooLarge => "too_large",
@@ -76,6 +87,7 @@ impl Code {
             Self::PluginOutOfMemory => "plugin_out_of_memory",
             Self::PluginBadOutput => "plugin_bad_output",
             Self::PluginForbidden => "plugin_forbidden",
+            Self::StorageFull => "storage_full",
             Self::ModelFailed => "model_failed",
             Self::ModelOutOfMemory => "model_out_of_memory",
             Self::ModelUnhealthy => "model_unhealthy",
@@ -97,7 +109,7 @@ impl Code {
             | Self::PluginBadOutput
             | Self::PluginForbidden => Blame::Plugin,
             Self::ModelFailed | Self::ModelOutOfMemory | Self::ModelUnhealthy => Blame::Model,
-            Self::Internal | Self::Overloaded | Self::NotReady | Self::DeadlineExceeded => Blame::Host,
+            Self::StorageFull | Self::Internal | Self::Overloaded | Self::NotReady | Self::DeadlineExceeded => Blame::Host,
             _ => Blame::Caller,
         }
     }

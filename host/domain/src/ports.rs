@@ -7,11 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method};
 
+use crate::control::{Answered, Asked, Refused};
 use crate::{
-    Batch, Deadline, Fault, FunctionName, Lender, ModelInfo, ModelState, Priority, ReleaseNumber, Reply, Request, RequestHead,
-    TenantId, Tensor, Urgency,
+    Batch, Caller, Deadline, Fault, FunctionName, Lender, ModelInfo, ModelState, Priority, ReleaseNumber, Reply, Request,
+    RequestHead, TenantId, Tensor, Urgency,
 };
 
 pub use crate::buffer::Home;
@@ -224,6 +226,33 @@ pub struct Description {
     pub model: Arc<ModelInfo>,
     /// Whether it is warm.
     pub ready: bool,
+}
+
+/// Tells callers by their keys. Implemented by whoever knows the catalog; asked at every request, it must be quick.
+pub trait Keys: Send + Sync {
+    /// Who shows this secret, without where the request came from; where there are no keys, whoever shows none.
+    ///
+    /// # Errors
+    /// `Unauthorized`: the same for a secret that was never one, and for one that was revoked or has expired.
+    fn holder(&self, secret: Option<&str>) -> Result<Caller, Fault>;
+}
+
+/// The control plane. Implemented where rooms are joined.
+pub trait Control: Send + Sync {
+    /// Does what is asked, with the body that belongs to it. Dropping the future leaves all as it was, or all done.
+    ///
+    /// # Errors
+    /// Nothing has changed: what was wrong, at which step.
+    fn ask<'a>(&'a self, asked: Asked, body: &'a mut dyn Body) -> BoxFuture<'a, Result<Answered, Refused>>;
+}
+
+/// A body that arrives piece by piece. Implemented by the edge.
+pub trait Body: Send {
+    /// The next piece; none when it is whole, which is also when it has been found to be what its sender said it is.
+    ///
+    /// # Errors
+    /// `TooLarge`, `SlowRequest`, `InvalidInput` for one that ends early or has another digest.
+    fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Fault>>;
 }
 
 /// The right to make one call; its permits are given back when it, or the future of its call, is dropped.

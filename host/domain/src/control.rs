@@ -1,0 +1,434 @@
+//! What can be asked of the control plane, and its answers, which are what a client sees as JSON. How they travel is the edge's
+//! matter; how they come about, that of whoever implements [`crate::ports::Control`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Caller, Fault, FunctionName, ReleaseNumber, Scope, TenantId};
+
+/// Something asked, by somebody, about one tenant's things unless [`Ask`] says otherwise.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// By whom; its scopes have been checked against [`Ask::scope`].
+    pub caller: Caller,
+    /// About whose; none for what is asked about all tenants.
+    pub tenant: Option<TenantId>,
+    /// The state that it rests on: with a newer one there, nothing is changed. None rests on whatever is there.
+    pub revision: Option<u64>,
+    /// What.
+    pub ask: Ask,
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// What the key is, and what it allows.
+    WhoAmI,
+    /// All functions, with the release of each that answers.
+    Functions,
+    /// One function, with its kept releases.
+    Function(FunctionName),
+    /// A release, made of the function folder that the body is: a tar archive, gzip-compressed or not.
+    Deploy {
+        /// The function; the manifest's own name, if it has one, must be the same.
+        function: FunctionName,
+        /// Everything but the release itself.
+        dry_run: bool,
+    },
+    /// A kept release answers again; without a number the one that answered last.
+    RollBack {
+        /// Whose.
+        function: FunctionName,
+        /// Which.
+        to: Option<ReleaseNumber>,
+    },
+    /// What two kept releases differ in.
+    Difference {
+        /// Whose.
+        function: FunctionName,
+        /// The one,
+        from: ReleaseNumber,
+        /// and the other.
+        to: ReleaseNumber,
+    },
+    /// A function is served no more, and its releases are gone.
+    Delete(FunctionName),
+    /// The tenant's keys, or the operators' where none is named; without their secrets.
+    Keys,
+    /// A key, whose secret is told once.
+    AddKey(NewKey),
+    /// A key stops.
+    RevokeKey(String),
+    /// Who changed what and when, the latest last.
+    Audit {
+        /// After this revision.
+        after: u64,
+    },
+    /// All tenants.
+    Tenants,
+    /// A tenant.
+    AddTenant(TenantTerms),
+    /// What a tenant may use.
+    ChangeTenant(TenantTerms),
+    /// A tenant is served no more, and its name is never given again.
+    RemoveTenant,
+}
+
+impl Ask {
+    /// What a key must allow for it.
+    pub const fn scope(&self) -> Option<Scope> {
+        match self {
+            Self::WhoAmI => None,
+            Self::Functions
+            | Self::Function(_)
+            | Self::Deploy { .. }
+            | Self::RollBack { .. }
+            | Self::Difference { .. }
+            | Self::Delete(_) => Some(Scope::Deploy),
+            Self::Keys | Self::AddKey(_) | Self::RevokeKey(_) | Self::Audit { .. } => Some(Scope::Admin),
+            Self::Tenants | Self::AddTenant(_) | Self::ChangeTenant(_) | Self::RemoveTenant => Some(Scope::Admin),
+        }
+    }
+
+    /// Whether only an operator may ask it.
+    pub const fn is_for_operators(&self) -> bool {
+        matches!(self, Self::Tenants | Self::AddTenant(_) | Self::ChangeTenant(_) | Self::RemoveTenant)
+    }
+}
+
+/// A key that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewKey {
+    /// What it allows, at least one.
+    pub scopes: Vec<Scope>,
+    /// What people call it.
+    #[serde(default)]
+    pub label: String,
+    /// For how long, in seconds; for ever without.
+    #[serde(default)]
+    pub expires_in_seconds: Option<u64>,
+}
+
+/// What a tenant may use; what is not given is as the host has it by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TenantTerms {
+    /// Its share where tenants compete.
+    pub weight: u32,
+    /// Its bounds.
+    pub quotas: Quotas,
+}
+
+impl Default for TenantTerms {
+    fn default() -> Self {
+        Self { weight: 1, quotas: Quotas::default() }
+    }
+}
+
+/// Bounds of one tenant; what is not given is as the host has it by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quotas {
+    /// Requests begun per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_per_second_max: Option<u64>,
+    /// Requests under way at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency_max: Option<u64>,
+    /// Plugin instances alive at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instances_max: Option<u64>,
+    /// The memory limits of those instances together, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guest_memory_bytes_max: Option<u64>,
+    /// Functions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub functions_max: Option<u64>,
+    /// All uploads together, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stored_bytes_max: Option<u64>,
+}
+
+/// An answer, and the state that it was true in.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The state after what was asked.
+    pub revision: u64,
+    /// What is told.
+    pub answer: Answer,
+}
+
+/// What is told.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To [`Ask::WhoAmI`].
+    Identity(Identity),
+    /// To [`Ask::Functions`].
+    Functions {
+        /// By their names.
+        functions: Vec<FunctionSummary>,
+    },
+    /// To [`Ask::Function`].
+    Function(FunctionDetail),
+    /// To [`Ask::Deploy`], also a dry one, and to [`Ask::RollBack`].
+    Deployed(Deployment),
+    /// To [`Ask::Difference`].
+    Difference(Difference),
+    /// To [`Ask::Keys`].
+    Keys {
+        /// By their ids.
+        keys: Vec<KeyDetail>,
+    },
+    /// To [`Ask::AddKey`].
+    KeyAdded {
+        /// The key.
+        #[serde(flatten)]
+        key: KeyDetail,
+        /// What its holder shows. Told here and nowhere else.
+        secret: String,
+    },
+    /// To [`Ask::Audit`].
+    Audit {
+        /// The earliest first.
+        entries: Vec<AuditEntry>,
+        /// Whether there are more after the last of them.
+        more: bool,
+    },
+    /// To [`Ask::Tenants`].
+    Tenants {
+        /// By their names.
+        tenants: Vec<TenantDetail>,
+    },
+    /// To [`Ask::AddTenant`] and [`Ask::ChangeTenant`].
+    Tenant(TenantDetail),
+    /// It is gone, or was gone before.
+    Gone {},
+}
+
+/// A key as its holder sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// The key's id.
+    pub key: String,
+    /// Whose; null for an operator's.
+    pub tenant: Option<TenantId>,
+    /// What it allows.
+    pub scopes: Vec<Scope>,
+}
+
+/// A function in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FunctionSummary {
+    /// Its name.
+    pub function: FunctionName,
+    /// The release that answers.
+    pub release: u64,
+    /// When that was made, in milliseconds since 1970.
+    pub released_at_ms: u64,
+    /// Whether this host serves that release.
+    pub serving: bool,
+}
+
+/// A function with its releases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FunctionDetail {
+    /// Its name.
+    pub function: FunctionName,
+    /// The release that answers.
+    pub release: u64,
+    /// Those that are kept, the latest first.
+    pub releases: Vec<ReleaseDetail>,
+    /// Why this host does not serve the release that should answer; null if it does.
+    pub trouble: Option<String>,
+}
+
+/// One kept release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReleaseDetail {
+    /// Its number.
+    pub release: u64,
+    /// When it was made, in milliseconds since 1970.
+    pub released_at_ms: u64,
+    /// By whose key.
+    pub by: String,
+    /// Whether this host has it loaded, so that going back to it takes no time.
+    pub loaded: bool,
+    /// `function.toml`.
+    pub manifest: String,
+    /// Its other files, by their paths.
+    pub files: BTreeMap<String, FileDetail>,
+}
+
+/// One file of a release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileDetail {
+    /// SHA-256, in hexadecimal digits.
+    pub sha256: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What a deployment, or going back to a release, came to.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Deployment {
+    /// The function.
+    pub function: FunctionName,
+    /// The release that answers now; after a dry run, the one that would.
+    pub release: u64,
+    /// The one that answered before; null if there was none.
+    pub previous: Option<u64>,
+    /// Whether nothing was released.
+    pub dry_run: bool,
+    /// What each step took, in milliseconds.
+    pub steps: Vec<StepDetail>,
+    /// What was measured of its models.
+    pub models: Vec<ModelDetail>,
+    /// The status that its sample request was answered with; null without a sample.
+    pub sample: Option<u16>,
+}
+
+/// One step of a deployment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepDetail {
+    /// Its name.
+    pub step: Step,
+    /// What it took, in milliseconds.
+    pub ms: f64,
+}
+
+/// The steps of a deployment, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// The archive arrives and is unpacked.
+    Receive,
+    /// The manifest and the files that it names are read.
+    Read,
+    /// Quotas, signatures, grants; plugins are compiled, models are tried, loaded and warmed, the sample is answered.
+    Load,
+    /// Files go to the store.
+    Store,
+    /// The release is written into the tenant's log, and answers.
+    Publish,
+}
+
+impl Step {
+    /// In texts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Receive => "receive",
+            Self::Read => "read",
+            Self::Load => "load",
+            Self::Store => "store",
+            Self::Publish => "publish",
+        }
+    }
+}
+
+/// A model of a release.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ModelDetail {
+    /// Its name.
+    pub model: String,
+    /// Who runs it.
+    pub provider: String,
+    /// The rows that run together at most.
+    pub batch_rows_max: usize,
+    /// Why calls share no run; null if they do.
+    pub why_no_batches: Option<String>,
+}
+
+/// What two releases differ in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The function.
+    pub function: FunctionName,
+    /// From this release
+    pub from: u64,
+    /// to this.
+    pub to: u64,
+    /// The manifests' lines, those that went with `-` before them, those that came with `+`; empty if none did.
+    pub manifest: Vec<String>,
+    /// Files that came, went or changed, by their paths.
+    pub files: BTreeMap<String, FileChange>,
+}
+
+/// A file that is not the same in both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileChange {
+    /// Null if it came.
+    pub before: Option<FileDetail>,
+    /// Null if it went.
+    pub after: Option<FileDetail>,
+}
+
+/// A key, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyDetail {
+    /// Its id.
+    pub key: String,
+    /// What people call it.
+    pub label: String,
+    /// What it allows.
+    pub scopes: Vec<Scope>,
+    /// When it stops, in milliseconds since 1970; null for never.
+    pub expires_at_ms: Option<u64>,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AuditEntry {
+    /// The state that it made.
+    pub revision: u64,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// By whose key.
+    pub by: String,
+    /// From where; empty for the host's own.
+    pub from: String,
+    /// What: `released`, `rolled_back`, `key_added`, …
+    pub what: String,
+    /// Of what: a function, a key, ….
+    pub of: String,
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TenantDetail {
+    /// Its name.
+    pub tenant: TenantId,
+    /// What it may use.
+    #[serde(flatten)]
+    pub terms: TenantTerms,
+    /// How many functions it has.
+    pub functions: usize,
+}
+
+/// Why something asked was not done: nothing has changed.
+#[derive(Debug)]
+pub struct Refused {
+    /// What was wrong, as for any request.
+    pub fault: Fault,
+    /// Where a deployment was.
+    pub step: Option<Step>,
+    /// The state that is there, where that was not the expected one.
+    pub revision: Option<u64>,
+}
+
+impl From<Fault> for Refused {
+    fn from(fault: Fault) -> Self {
+        Self { fault, step: None, revision: None }
+    }
+}
+
+impl Refused {
+    /// The same, at this step of a deployment.
+    #[must_use]
+    pub fn at(mut self, step: Step) -> Self {
+        self.step = Some(step);
+        self
+    }
+}
