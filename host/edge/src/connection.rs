@@ -115,6 +115,8 @@ async fn serve_http1(socket: Socket, activity: &Arc<Activity>, mut context: Cont
 
 async fn serve_http2(socket: Socket, activity: &Arc<Activity>, mut context: Context) {
     activity.multiplex();
+    // A drain that began before is still to be told.
+    context.phase.mark_changed();
     let service = service(activity, &context);
     let mut http = pin!(http2_builder(&context.shared.limits).serve_connection(TokioIo::new(socket), service));
     loop {
