@@ -42,6 +42,22 @@ pub struct Addresses {
     pub listen: SocketAddr,
     /// Metrics and health.
     pub control: SocketAddr,
+    /// Whether TLS is spoken on `listen`.
+    pub listen_tls: bool,
+    /// Whether TLS is spoken on `control`.
+    pub control_tls: bool,
+}
+
+impl Addresses {
+    /// Where functions are called, as clients write it.
+    pub fn listen_url(&self) -> String {
+        url(self.listen, self.listen_tls)
+    }
+
+    /// Where metrics and health are asked for.
+    pub fn control_url(&self) -> String {
+        url(self.control, self.control_tls)
+    }
 }
 
 /// How serving ended.
@@ -71,7 +87,12 @@ impl Edge {
         let (functions, listen) = bind(options.listen, "listen", backlog)?;
         let (control, control_address) = bind(options.control, "control", backlog)?;
         let shared = Arc::new(Shared::new(service, telemetry, version, options.limits));
-        let addresses = Addresses { listen, control: control_address };
+        let addresses = Addresses {
+            listen,
+            control: control_address,
+            listen_tls: functions_tls.is_some(),
+            control_tls: control_tls.is_some(),
+        };
         Ok(Self { shared, functions, control, functions_tls, control_tls, tls_interval: options.tls_interval, addresses })
     }
 
@@ -105,6 +126,10 @@ impl Edge {
         drain(&control_phase, &control, limits.drain_idle_time + CONTROL_GRACE).await;
         drained
     }
+}
+
+fn url(address: SocketAddr, tls: bool) -> String {
+    format!("{}://{address}", if tls { "https" } else { "http" })
 }
 
 fn acceptor(

@@ -13,6 +13,7 @@ use crate::server::{Server, options};
 #[tokio::test]
 async fn refusals_are_json_and_the_connection_lives_on() {
     let server = Server::start(EdgeLimits::default());
+    assert_eq!(server.addresses.listen_url(), format!("http://{}", server.addresses.listen));
     let mut client = server.client().await;
     let cases = [
         ("GET", "/", 404, "not_found", None),

@@ -124,6 +124,8 @@ async fn both_listeners_speak_both_versions() {
         assert_eq!(session.protocol_version(), Some(version.version));
         assert_eq!(session.alpn_protocol(), alpn.first().map(|name| name.as_bytes()));
     }
+    assert_eq!(server.addresses.listen_url(), format!("https://{}", server.addresses.listen));
+    assert_eq!(server.addresses.control_url(), format!("https://{}", server.addresses.control));
     let mut control = certified.connect(server.addresses.control).await;
     assert_eq!(control.ask("GET", "/ready", b"").await.status, 200);
     let text = String::from_utf8(control.ask("GET", "/metrics", b"").await.body).unwrap();
