@@ -18,6 +18,7 @@ use serde::Deserialize;
 use crate::cli::ServeOptions;
 use crate::config_providers::{self, DeviceMemory, Libraries};
 use crate::config_sandbox::{Sandbox, Tenants, default_cache};
+use crate::config_tls::Tls;
 
 const HOUR_MS: usize = 3_600_000;
 const DAY_MS: usize = 24 * HOUR_MS;
@@ -39,6 +40,7 @@ pub(crate) struct Config {
     functions_max: Option<Number>,
     assets_bytes_max: Option<Size>,
     pub(crate) threads: Option<Count<1, 1024>>,
+    tls: Tls,
     pub(crate) log: Log,
     pub(crate) engine: Engine,
     sandbox: Sandbox,
@@ -56,6 +58,7 @@ impl Default for Config {
             functions_max: None,
             assets_bytes_max: None,
             threads: None,
+            tls: Tls::default(),
             log: Log::default(),
             engine: Engine::default(),
             sandbox: Sandbox::default(),
@@ -175,6 +178,7 @@ impl Config {
         let mut config: Self = read_document(&text).map_err(invalid)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         config.functions.iter_mut().for_each(|function| *function = folder.join(&function));
+        config.tls.within(folder);
         Ok(config)
     }
 
@@ -229,7 +233,14 @@ impl Config {
     }
 
     pub(crate) fn edge_options(&self) -> EdgeOptions {
-        EdgeOptions { listen: self.listen, control: self.control, limits: self.edge.limits() }
+        EdgeOptions {
+            listen: self.listen,
+            control: self.control,
+            listen_tls: self.tls.listen(),
+            control_tls: self.tls.control(),
+            tls_interval: self.tls.interval(),
+            limits: self.edge.limits(),
+        }
     }
 
     pub(crate) fn engine_options(&self) -> EngineOptions {
@@ -351,7 +362,19 @@ mod tests {
         // Defaults that depend on the machine are shown as comments.
         assert_eq!(
             left_out,
-            ["threads", "library", "engine_cache", "memory_bytes_max", "notes", "processes_max", "cache", "cache_key", "threads"],
+            [
+                "threads",
+                "listen",
+                "control",
+                "library",
+                "engine_cache",
+                "memory_bytes_max",
+                "notes",
+                "processes_max",
+                "cache",
+                "cache_key",
+                "threads"
+            ],
             "keys that the page does not show"
         );
     }

@@ -6,6 +6,7 @@ mod cli;
 mod config;
 mod config_providers;
 mod config_sandbox;
+mod config_tls;
 mod deploy;
 mod invoke;
 mod process;

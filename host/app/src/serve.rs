@@ -58,7 +58,8 @@ async fn serve(config: &Config) -> Result<()> {
     let edge = Edge::bind(config.edge_options(), service, Arc::clone(&telemetry), VERSION)?;
     let stop = stop_on_signals(Arc::clone(&pipeline), Arc::clone(&telemetry))?;
     let addresses = edge.addresses();
-    say(&format!("sandmill {VERSION} on http://{} (metrics and health on http://{})", addresses.listen, addresses.control));
+    let (listen, control) = (addresses.listen_url(), addresses.control_url());
+    say(&format!("sandmill {VERSION} on {listen} (metrics and health on {control})"));
 
     let serving = tokio::spawn(edge.serve(stopped(stop.subscribe())));
     let loading = tokio::task::spawn_blocking({
@@ -222,7 +223,9 @@ impl Announcement {
         if let Some((name, file)) = &self.sample {
             let here = std::env::current_dir().unwrap_or_default();
             let file = file.strip_prefix(here).unwrap_or(file).display();
-            say(&format!("try: curl --data-binary @{file} http://{}/fn/{name}", addresses.listen));
+            // A certificate is for a name, and not for this address.
+            let insecure = if addresses.listen_tls { "--insecure " } else { "" };
+            say(&format!("try: curl {insecure}--data-binary @{file} {}/fn/{name}", addresses.listen_url()));
         }
     }
 }

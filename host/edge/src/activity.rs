@@ -11,7 +11,7 @@ use crate::options::EdgeLimits;
 /// Why a connection has to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// A head was begun and did not end in time.
+    /// A head, or a handshake, was begun and did not end in time.
     Head,
     /// No request was under way for too long.
     Idle,
@@ -55,6 +55,13 @@ impl Activity {
         if state.requests == 0 && !state.multiplexed {
             state.head_since.get_or_insert_with(Instant::now);
         }
+    }
+
+    /// The connection speaks TLS from now on: what came so far was no head.
+    pub(crate) fn secure(&self) {
+        let mut state = self.lock();
+        state.head_since = None;
+        state.idle_since = Instant::now();
     }
 
     /// The connection speaks HTTP/2, whose frames need not be heads: from now on only idleness counts.
@@ -230,6 +237,19 @@ mod tests {
         pass(9).await;
         activity.received();
         assert_eq!(outcome(&activity).await, (1, Cause::Head));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_has_the_time_of_a_head_and_none_of_the_first_head() {
+        let activity = activity();
+        activity.received();
+        pass(9).await;
+        activity.secure();
+        pass(5).await;
+        activity.received();
+        assert_eq!(outcome(&activity).await, (10, Cause::Head));
+        activity.secure();
+        assert_eq!(outcome(&activity).await, (75, Cause::Idle));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! One connection from its first byte to its last: which HTTP it speaks, hyper's bounds, and its end by the client, by a
+//! One connection from its first byte to its last: TLS, which HTTP it speaks, hyper's bounds, and its end by the client, by a
 //! clock or by a drain.
 
 use std::convert::Infallible;
@@ -14,19 +14,26 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use sandmill_domain::{Code, Fault};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
 use crate::activity::{Activity, Cause};
 use crate::delivery::Delivery;
-use crate::io::{Dialect, Socket};
+use crate::io::{Dialect, Socket, Stream};
 use crate::linger::{self, Patience};
 use crate::options::EdgeLimits;
+use crate::reload::Tls;
 use crate::request::{self, Listener};
 use crate::shared::Shared;
 use crate::status;
+use crate::tls::ALPN_HTTP2;
 
 /// What hyper holds of one HTTP/1 connection, read or to be written. Its default of 400 KiB would be 400 MiB over 1024
 /// connections, outside the account of buffered bytes.
 const HTTP1_BUFFER_BYTES_MAX: usize = 128 << 10;
+
+/// What TLS holds of an answer that the kernel does not take yet: one record, so that here, too, what is written is with the
+/// kernel. Its default of 64 KiB would be a whole chunk.
+const TLS_BUFFER_BYTES_MAX: usize = 16 << 10;
 
 /// What a client may send of one HTTP/2 body, and of all of a connection's, before it is read.
 const HTTP2_STREAM_WINDOW: u32 = 256 << 10;
@@ -53,6 +60,8 @@ pub(crate) enum Phase {
 pub(crate) struct Context {
     pub(crate) shared: Arc<Shared>,
     pub(crate) listener: Listener,
+    /// None for plain text.
+    pub(crate) tls: Option<Arc<Tls>>,
     pub(crate) phase: watch::Receiver<Phase>,
 }
 
@@ -61,37 +70,83 @@ pub(crate) async fn serve(stream: TcpStream, mut context: Context) {
     // A connection that a drain took from the backlog sees the phase, too.
     context.phase.mark_changed();
     let activity = Arc::new(Activity::new(&context.shared.limits));
-    let mut socket = Socket::new(stream, Arc::clone(&activity));
-    match open(&mut socket, &activity, &mut context.phase).await {
-        Opening::Speaks(Dialect::Http1) => serve_http1(socket, &activity, context).await,
-        Opening::Speaks(Dialect::Http2) => serve_http2(socket, &activity, context).await,
-        Opening::TooSlow => refuse_slow(socket, &context.shared).await,
-        Opening::Gone => {}
+    let socket = Socket::new(stream, Arc::clone(&activity));
+    let opened = match context.tls.clone() {
+        None => open(socket, &activity, &mut context).await,
+        Some(tls) => open_tls(socket, &tls, &activity, &mut context).await,
+    };
+    match opened {
+        Some((stream, Dialect::Http1)) => serve_http1(stream, &activity, context).await,
+        Some((stream, Dialect::Http2)) => serve_http2(stream, &activity, context).await,
+        None => {}
     }
 }
 
-/// What became of a connection's first bytes.
-enum Opening {
-    Speaks(Dialect),
+/// Finds out how a client speaks; none if it came to nothing, of which it was told.
+async fn open(mut socket: Socket, activity: &Activity, context: &mut Context) -> Option<(Stream, Dialect)> {
+    let opening = step(socket.dialect(), activity, &mut context.phase).await;
+    match opening {
+        Opening::Ended(dialect) => dialect.ok().flatten().map(|dialect| (Stream::Plain(socket), dialect)),
+        Opening::TooSlow => {
+            refuse_slow(Stream::Plain(socket), &context.shared).await;
+            None
+        }
+        Opening::Gone => None,
+    }
+}
+
+/// The same under TLS, by what was agreed on in its handshake.
+async fn open_tls(socket: Socket, tls: &Tls, activity: &Activity, context: &mut Context) -> Option<(Stream, Dialect)> {
+    let failed = |reason| context.shared.telemetry.handshake_failed(tls.listener(), reason);
+    let first = step(socket.first_byte(), activity, &mut context.phase).await;
+    let Opening::Ended(Ok(Some(first))) = first else { return None };
+    // A handshake begins with 22, a method with a letter. Whoever left out the `s` of `https` is told so, in text.
+    if first.is_ascii_alphabetic() {
+        failed("plain");
+        refuse_plain(socket, &context.shared).await;
+        return None;
+    }
+    let acceptor = TlsAcceptor::from(Arc::clone(&tls.identity().config));
+    let handshake = acceptor.accept_with(socket, |session| session.set_buffer_limit(Some(TLS_BUFFER_BYTES_MAX)));
+    match step(handshake, activity, &mut context.phase).await {
+        Opening::Ended(Ok(stream)) => {
+            activity.secure();
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(ALPN_HTTP2);
+            let dialect = if is_http2 { Dialect::Http2 } else { Dialect::Http1 };
+            return Some((Stream::Tls(Box::new(stream)), dialect));
+        }
+        Opening::Ended(Err(error)) => {
+            failed("broken");
+            tracing::debug!(%error, "a handshake failed");
+        }
+        Opening::TooSlow => failed("slow"),
+        Opening::Gone => {}
+    }
+    None
+}
+
+/// What became of a step on the way to a connection's first head.
+enum Opening<T> {
+    Ended(T),
     TooSlow,
     Gone,
 }
 
-async fn open(socket: &mut Socket, activity: &Activity, phase: &mut watch::Receiver<Phase>) -> Opening {
-    let mut dialect = pin!(socket.dialect());
+async fn step<W: Future>(work: W, activity: &Activity, phase: &mut watch::Receiver<Phase>) -> Opening<W::Output> {
+    let mut work = pin!(work);
     loop {
-        match turn(dialect.as_mut(), activity, phase).await {
-            Turn::Ended(Ok(Some(dialect))) => return Opening::Speaks(dialect),
+        match turn(work.as_mut(), activity, phase).await {
+            Turn::Ended(ended) => return Opening::Ended(ended),
             Turn::Expired(Cause::Head) => return Opening::TooSlow,
             Turn::Drain => _ = activity.close_soon(),
-            Turn::Ended(Ok(None) | Err(_)) | Turn::Expired(_) | Turn::Cut => return Opening::Gone,
+            Turn::Expired(_) | Turn::Cut => return Opening::Gone,
         }
     }
 }
 
-async fn serve_http1(socket: Socket, activity: &Arc<Activity>, mut context: Context) {
+async fn serve_http1(stream: Stream, activity: &Arc<Activity>, mut context: Context) {
     let service = service(activity, &context);
-    let mut http = http1_builder(&context.shared.limits).serve_connection(TokioIo::new(socket), service);
+    let mut http = http1_builder(&context.shared.limits).serve_connection(TokioIo::new(stream), service);
     loop {
         match turn(&mut http, activity, &mut context.phase).await {
             // A request that is being read or answered is not interrupted; its answer says `connection: close`.
@@ -106,6 +161,9 @@ async fn serve_http1(socket: Socket, activity: &Arc<Activity>, mut context: Cont
             Turn::Expired(Cause::Head) => {
                 return refuse_slow(http.into_parts().io.into_inner(), &context.shared).await;
             }
+            Turn::Expired(Cause::Idle) => {
+                return linger::part(http.into_parts().io.into_inner(), Patience::new(&context.shared.limits)).await;
+            }
             Turn::Expired(cause) => return give_up(activity, cause),
             Turn::Cut => return activity.abandon(),
         }
@@ -113,10 +171,12 @@ async fn serve_http1(socket: Socket, activity: &Arc<Activity>, mut context: Cont
     linger::close(http.into_parts().io.into_inner(), Patience::new(&context.shared.limits)).await;
 }
 
-async fn serve_http2(socket: Socket, activity: &Arc<Activity>, mut context: Context) {
+async fn serve_http2(stream: Stream, activity: &Arc<Activity>, mut context: Context) {
     activity.multiplex();
+    // A drain that began before is still to be told.
+    context.phase.mark_changed();
     let service = service(activity, &context);
-    let mut http = pin!(http2_builder(&context.shared.limits).serve_connection(TokioIo::new(socket), service));
+    let mut http = pin!(http2_builder(&context.shared.limits).serve_connection(TokioIo::new(stream), service));
     loop {
         match turn(http.as_mut(), activity, &mut context.phase).await {
             Turn::Ended(ended) => return note(ended),
@@ -173,8 +233,15 @@ async fn next_phase(phase: &mut watch::Receiver<Phase>) -> Phase {
 }
 
 /// Tells a client whose head did not end in time, and closes.
-async fn refuse_slow(socket: Socket, shared: &Shared) {
+async fn refuse_slow(stream: Stream, shared: &Shared) {
     let fault = Fault::new(Code::SlowRequest, "the request's head took too long to arrive");
+    shared.record_refusal(&fault, status::status(fault.code));
+    linger::refuse(stream, &fault, Patience::new(&shared.limits)).await;
+}
+
+/// Tells a client that speaks HTTP without TLS, and closes.
+async fn refuse_plain(socket: Socket, shared: &Shared) {
+    let fault = Fault::new(Code::InvalidInput, "this port speaks HTTP over TLS alone, and this came without it: use https://");
     shared.record_refusal(&fault, status::status(fault.code));
     linger::refuse(socket, &fault, Patience::new(&shared.limits)).await;
 }

@@ -1,11 +1,15 @@
 //! Closing a connection so that the client still sees the last answer: bytes that nobody reads would make the kernel send a
 //! reset, and a reset can overtake the answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use sandmill_domain::Fault;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use crate::options::EdgeLimits;
 use crate::status;
@@ -38,6 +42,19 @@ pub(crate) async fn refuse(mut stream: impl AsyncRead + AsyncWrite + Unpin, faul
     if matches!(timeout(patience.time, told).await, Ok(Ok(()))) {
         close(stream, patience).await;
     }
+}
+
+/// The same for a client that expects TLS; the handshake has as much time as the rest.
+pub(crate) async fn refuse_tls(stream: TcpStream, config: Arc<ServerConfig>, fault: &Fault, patience: Patience) {
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    if let Ok(Ok(stream)) = timeout(patience.time, handshake).await {
+        refuse(stream, fault, patience).await;
+    }
+}
+
+/// Closes a connection on which nothing is under way. TLS says so: a client could not tell it from one that was cut.
+pub(crate) async fn part(mut stream: impl AsyncWrite + Unpin, patience: Patience) {
+    let _closed_anyway = timeout(patience.time, stream.shutdown()).await;
 }
 
 async fn discard(stream: &mut (impl AsyncRead + Unpin), bytes_max: usize) {

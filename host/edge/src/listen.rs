@@ -17,6 +17,7 @@ use crate::connection::{self, Context};
 use crate::linger::{self, Patience};
 use crate::request::Listener;
 use crate::status;
+use crate::tls::TlsError;
 
 /// How long to wait for a file descriptor or memory when there is none for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -27,7 +28,7 @@ const REFUSALS_MAX: usize = 64;
 /// chunk waits for no more than its own size to be read.
 const UNSENT_BYTES_MAX: u32 = 16 << 10;
 
-/// The server cannot listen where it was told to.
+/// The server cannot listen where, or as, it was told to.
 #[derive(Debug, Error)]
 pub enum BindError {
     /// Somebody else listens there.
@@ -66,6 +67,9 @@ pub enum BindError {
         /// What the system says.
         source: io::Error,
     },
+    /// Its certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 fn advice(address: &SocketAddr, setting: &str) -> String {
@@ -192,8 +196,12 @@ impl Acceptor {
         self.context.shared.record_refusal(&fault, status::status(fault.code));
         let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() else { return };
         let patience = Patience::new(&self.context.shared.limits);
+        let tls = self.context.tls.as_ref().map(|tls| tls.identity());
         tokio::spawn(async move {
-            linger::refuse(stream, &fault, patience).await;
+            match tls {
+                None => linger::refuse(stream, &fault, patience).await,
+                Some(identity) => linger::refuse_tls(stream, Arc::clone(&identity.refusing), &fault, patience).await,
+            }
             drop(permit);
         });
     }

@@ -1,6 +1,7 @@
 //! Where the edge listens and every bound it keeps, with its default. Knows no configuration file.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where to listen, and within which bounds.
@@ -10,8 +11,28 @@ pub struct EdgeOptions {
     pub listen: SocketAddr,
     /// Where metrics and health are answered, outside every bound of `listen`.
     pub control: SocketAddr,
+    /// TLS alone is spoken on `listen`; without, plain HTTP is.
+    pub listen_tls: Option<TlsFiles>,
+    /// The same for `control`.
+    pub control_tls: Option<TlsFiles>,
+    /// How often the files of both are looked at. A good idea is [`TlsFiles::INTERVAL`].
+    pub tls_interval: Duration,
     /// The bounds.
     pub limits: EdgeLimits,
+}
+
+/// What a listener proves itself with, in PEM. Both may be one file, or links that are set to other files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's own certificate, and behind it those of its issuers, but for the last.
+    pub certificate: PathBuf,
+    /// Its private key, not encrypted.
+    pub key: PathBuf,
+}
+
+impl TlsFiles {
+    /// How often files are looked at by default: a certificate that is replaced has days left.
+    pub const INTERVAL: Duration = Duration::from_secs(1);
 }
 
 /// The bounds of everything that a client can make the host hold or wait for.

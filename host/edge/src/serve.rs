@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use crate::connection::{Context, Phase};
 use crate::listen::{Acceptor, BindError, bind};
 use crate::options::EdgeOptions;
+use crate::reload::{self, Tls};
 use crate::request::Listener;
 use crate::shared::Shared;
 
@@ -28,6 +29,9 @@ pub struct Edge {
     shared: Arc<Shared>,
     functions: TcpListener,
     control: TcpListener,
+    functions_tls: Option<Arc<Tls>>,
+    control_tls: Option<Arc<Tls>>,
+    tls_interval: Duration,
     addresses: Addresses,
 }
 
@@ -38,6 +42,22 @@ pub struct Addresses {
     pub listen: SocketAddr,
     /// Metrics and health.
     pub control: SocketAddr,
+    /// Whether TLS is spoken on `listen`.
+    pub listen_tls: bool,
+    /// Whether TLS is spoken on `control`.
+    pub control_tls: bool,
+}
+
+impl Addresses {
+    /// Where functions are called, as clients write it.
+    pub fn listen_url(&self) -> String {
+        url(self.listen, self.listen_tls)
+    }
+
+    /// Where metrics and health are asked for.
+    pub fn control_url(&self) -> String {
+        url(self.control, self.control_tls)
+    }
 }
 
 /// How serving ended.
@@ -50,10 +70,11 @@ pub struct Drained {
 }
 
 impl Edge {
-    /// Binds both listeners. Must be called within a tokio runtime.
+    /// Reads what TLS needs and binds both listeners. Must be called within a tokio runtime, which it blocks for milliseconds.
     ///
     /// # Errors
-    /// If an address is taken, forbidden or not this machine's: in words for the person who starts the server.
+    /// If an address is taken, forbidden or not this machine's, or a certificate or key is not there or no client would accept
+    /// it: in words for the person who starts the server.
     pub fn bind(
         options: EdgeOptions,
         service: Arc<dyn Service>,
@@ -61,10 +82,18 @@ impl Edge {
         version: &'static str,
     ) -> Result<Self, BindError> {
         let backlog = options.limits.backlog;
+        let tls = |files: Option<_>, listener| files.map(|files| Tls::open(files, listener, &telemetry)).transpose();
+        let (functions_tls, control_tls) = (tls(options.listen_tls, "listen")?, tls(options.control_tls, "control")?);
         let (functions, listen) = bind(options.listen, "listen", backlog)?;
         let (control, control_address) = bind(options.control, "control", backlog)?;
         let shared = Arc::new(Shared::new(service, telemetry, version, options.limits));
-        Ok(Self { shared, functions, control, addresses: Addresses { listen, control: control_address } })
+        let addresses = Addresses {
+            listen,
+            control: control_address,
+            listen_tls: functions_tls.is_some(),
+            control_tls: control_tls.is_some(),
+        };
+        Ok(Self { shared, functions, control, functions_tls, control_tls, tls_interval: options.tls_interval, addresses })
     }
 
     /// Where it listens.
@@ -78,24 +107,39 @@ impl Edge {
     /// Dropping the future closes all connections.
     pub async fn serve(self, stop: impl Future<Output = ()>) -> Drained {
         let limits = self.shared.limits.clone();
-        let (phase, functions) = acceptor(&self.shared, Listener::Functions, limits.connections_max);
-        let (control_phase, control) = acceptor(&self.shared, Listener::Control, limits.control_connections_max);
+        let (functions_tls, control_tls) = (self.functions_tls, self.control_tls);
+        let certificates = [functions_tls.clone(), control_tls.clone()];
+        let [of_functions, of_control] = certificates.map(|tls| reload::watch(tls, self.tls_interval, &self.shared.telemetry));
+        let (phase, functions) = acceptor(&self.shared, Listener::Functions, functions_tls, limits.connections_max);
+        let (control_phase, control) = acceptor(&self.shared, Listener::Control, control_tls, limits.control_connections_max);
         let drained = tokio::select! {
             drained = async {
                 functions.accept(self.functions, stop).await;
                 self.shared.drain();
                 drain(&phase, &functions, limits.drain_time).await
             } => drained,
-            () = control.accept(self.control, pending()) => Drained { clean: false, cut: 0 },
+            // None of these ends.
+            _ = async { tokio::join!(control.accept(self.control, pending()), of_functions, of_control) } => {
+                Drained { clean: false, cut: 0 }
+            }
         };
         drain(&control_phase, &control, limits.drain_idle_time + CONTROL_GRACE).await;
         drained
     }
 }
 
-fn acceptor(shared: &Arc<Shared>, listener: Listener, connections_max: u32) -> (watch::Sender<Phase>, Acceptor) {
+fn url(address: SocketAddr, tls: bool) -> String {
+    format!("{}://{address}", if tls { "https" } else { "http" })
+}
+
+fn acceptor(
+    shared: &Arc<Shared>,
+    listener: Listener,
+    tls: Option<Arc<Tls>>,
+    connections_max: u32,
+) -> (watch::Sender<Phase>, Acceptor) {
     let (sender, phase) = watch::channel(Phase::Serving);
-    (sender, Acceptor::new(Context { shared: Arc::clone(shared), listener, phase }, connections_max))
+    (sender, Acceptor::new(Context { shared: Arc::clone(shared), listener, tls, phase }, connections_max))
 }
 
 /// Lets connections finish for `time`, then cuts them.

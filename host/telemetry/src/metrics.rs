@@ -46,6 +46,9 @@ pub struct Telemetry {
     asked: Mutex<Vec<Box<Ask>>>,
     device_memory: IntGaugeVec,
     connections: IntGauge,
+    certificate_loads: IntCounterVec,
+    certificate_expiry: GaugeVec,
+    handshake_failures: IntCounterVec,
     ready: Gauge,
 }
 
@@ -96,6 +99,21 @@ impl Telemetry {
                 &["device", "part"],
             )?,
             connections: page.int_gauge("connections", "Open client connections.")?,
+            certificate_loads: page.counters(
+                "tls_certificate_loads_total",
+                "Certificates that a listener found in its files, by whether it took or refused them.",
+                &["listener", "result"],
+            )?,
+            certificate_expiry: page.gauges(
+                "tls_certificate_expiry_timestamp_seconds",
+                "When the certificate that a listener shows expires, in seconds since 1970.",
+                &["listener"],
+            )?,
+            handshake_failures: page.counters(
+                "tls_handshake_failures_total",
+                "Connections that began and did not come to speak TLS: slow, plain (HTTP without TLS) or broken.",
+                &["listener", "reason"],
+            )?,
             ready: page.gauge("ready", "1 when every function is warm and nothing drains.")?,
             registry,
         };
@@ -134,6 +152,24 @@ impl Telemetry {
     /// Counts a connection as open until the guard is dropped.
     pub fn connect(&self) -> InFlight {
         InFlight::new(self.connections.clone())
+    }
+
+    /// A listener shows a certificate from now on; it expires at this time after 1970.
+    pub fn certificate_taken(&self, listener: &str, expiry: Duration) {
+        self.certificate_loads.with_label_values(&[listener, "taken"]).inc();
+        // There before it is needed: what appears with 1 has not risen.
+        self.certificate_loads.with_label_values(&[listener, "refused"]).inc_by(0);
+        self.certificate_expiry.with_label_values(&[listener]).set(expiry.as_secs_f64());
+    }
+
+    /// A listener goes on with the certificate it has: what lies in its files is none.
+    pub fn certificate_refused(&self, listener: &str) {
+        self.certificate_loads.with_label_values(&[listener, "refused"]).inc();
+    }
+
+    /// A connection of a listener did not come to speak TLS, for a reason from a closed list.
+    pub fn handshake_failed(&self, listener: &str, reason: &'static str) {
+        self.handshake_failures.with_label_values(&[listener, reason]).inc();
     }
 
     /// A function's model was loaded and warmed up.
@@ -344,6 +380,23 @@ mod tests {
             assert!(text.contains(&format!("sandmill_device_memory_bytes{line}\n")), "{text}");
         }
         assert!(!text.contains(r#"part="own""#), "{text}");
+    }
+
+    #[test]
+    fn a_certificate_is_shown_by_its_listener() {
+        let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
+        telemetry.certificate_taken("listen", Duration::from_secs(2_000_000_000));
+        telemetry.certificate_refused("listen");
+        telemetry.handshake_failed("control", "slow");
+        let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
+        for expected in [
+            r#"sandmill_tls_certificate_loads_total{listener="listen",result="taken"} 1"#,
+            r#"sandmill_tls_certificate_loads_total{listener="listen",result="refused"} 1"#,
+            r#"sandmill_tls_certificate_expiry_timestamp_seconds{listener="listen"} 2000000000"#,
+            r#"sandmill_tls_handshake_failures_total{listener="control",reason="slow"} 1"#,
+        ] {
+            assert!(text.lines().any(|line| line == expected), "{expected} is not in {text}");
+        }
     }
 
     #[test]

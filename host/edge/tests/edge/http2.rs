@@ -217,6 +217,30 @@ async fn a_drain_finishes_its_streams() {
     assert_eq!(server.drained().await, Drained { clean: true, cut: 0 });
 }
 
+#[tokio::test]
+async fn a_drain_that_comes_before_the_preface_is_told() {
+    let mut server = Server::start(EdgeLimits { drain_idle_time: PATIENCE, ..EdgeLimits::default() });
+    let mut stream = TcpStream::connect(server.addresses.listen).await.unwrap();
+    stream.write_all(&PREFACE[..10]).await.unwrap();
+    eventually("it is accepted", || server.metric("sandmill_connections") == 1.0).await;
+    let addresses = server.addresses;
+    server.stop();
+    eventually("the listener is closed", || std::net::TcpStream::connect(addresses.listen).is_err()).await;
+    stream.write_all(&[&PREFACE[10..], &frame(4, 0, 0, &[]), &head(1, "/fn/echo")].concat()).await.unwrap();
+    let (mut answered, mut told) = (false, false);
+    while !(answered && told) {
+        let (kind, id, payload) = read_frame(&mut stream).await.expect("a frame");
+        answered |= (kind, id) == (1, 1);
+        told |= kind == 7;
+        if kind == 6 {
+            // The end is settled when the client has seen that it is near.
+            stream.write_all(&frame(6, 1, 0, &payload)).await.unwrap();
+        }
+    }
+    drop(stream);
+    assert_eq!(server.drained().await, Drained { clean: true, cut: 0 });
+}
+
 /// A frame of RFC 9113, section 4.1.
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();

@@ -9,4 +9,6 @@ mod fake;
 mod http2;
 mod limits;
 mod paths;
+mod reload;
 mod server;
+mod tls;

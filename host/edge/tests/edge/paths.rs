@@ -8,11 +8,12 @@ use sandmill_edge::{Edge, EdgeLimits, EdgeOptions};
 use sandmill_telemetry::Telemetry;
 
 use crate::fake::Fake;
-use crate::server::Server;
+use crate::server::{Server, options};
 
 #[tokio::test]
 async fn refusals_are_json_and_the_connection_lives_on() {
     let server = Server::start(EdgeLimits::default());
+    assert_eq!(server.addresses.listen_url(), format!("http://{}", server.addresses.listen));
     let mut client = server.client().await;
     let cases = [
         ("GET", "/", 404, "not_found", None),
@@ -109,7 +110,7 @@ async fn a_taken_port_is_named_with_its_setting() {
     let holder = std::net::TcpListener::bind(taken).unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     for (listen, control, setting) in [(taken, any, "--listen"), (any, taken, "--control")] {
-        let options = EdgeOptions { listen, control, limits: EdgeLimits::default() };
+        let options = EdgeOptions { listen, control, ..options(EdgeLimits::default()) };
         let telemetry = Arc::new(Telemetry::new("0", "0").unwrap());
         let error = Edge::bind(options, Fake::new().service(), telemetry, "0").err().expect("taken").to_string();
         assert!(error.contains(&taken.to_string()) && error.contains("in use") && error.contains(setting), "{error}");
@@ -119,9 +120,8 @@ async fn a_taken_port_is_named_with_its_setting() {
 
 #[tokio::test]
 async fn an_address_of_another_machine_is_told_so() {
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
     // TEST-NET-1 of RFC 5737.
-    let options = EdgeOptions { listen: SocketAddr::from(([192, 0, 2, 1], 0)), control: any, limits: EdgeLimits::default() };
+    let options = EdgeOptions { listen: SocketAddr::from(([192, 0, 2, 1], 0)), ..options(EdgeLimits::default()) };
     let telemetry = Arc::new(Telemetry::new("0", "0").unwrap());
     let error = Edge::bind(options, Fake::new().service(), telemetry, "0").err().expect("refused").to_string();
     assert!(error.contains("no such address"), "{error}");

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandmill_edge::{Addresses, Drained, Edge, EdgeLimits, EdgeOptions};
+use sandmill_edge::{Addresses, Drained, Edge, EdgeLimits, EdgeOptions, TlsFiles};
 use sandmill_telemetry::Telemetry;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -26,10 +26,18 @@ pub(crate) struct Server {
 impl Server {
     /// A server with `limits`.
     pub(crate) fn start(limits: EdgeLimits) -> Self {
+        Self::with(options(limits))
+    }
+
+    /// A server that speaks TLS on both listeners, with `limits`, and looks at `files` all the time.
+    pub(crate) fn start_tls(limits: EdgeLimits, files: &TlsFiles) -> Self {
+        let (listen_tls, control_tls) = (Some(files.clone()), Some(files.clone()));
+        Self::with(EdgeOptions { listen_tls, control_tls, ..options(limits) })
+    }
+
+    fn with(options: EdgeOptions) -> Self {
         let fake = Fake::new();
         let telemetry = Arc::new(Telemetry::new("0", "0").unwrap());
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let options = EdgeOptions { listen: any, control: any, limits };
         let edge = Edge::bind(options, fake.service(), Arc::clone(&telemetry), "1.2.3").unwrap();
         let addresses = edge.addresses();
         let (stop, stopped) = oneshot::channel();
@@ -82,6 +90,13 @@ impl Server {
         let labels = format!(r#"blame="caller",code="{code}",function="{function}",tenant="{tenant}""#);
         self.metric(&format!("sandmill_faults_total{{{labels}}}"))
     }
+}
+
+/// Any free ports, in plain text.
+pub(crate) fn options(limits: EdgeLimits) -> EdgeOptions {
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let tls_interval = Duration::from_millis(5);
+    EdgeOptions { listen: any, control: any, listen_tls: None, control_tls: None, tls_interval, limits }
 }
 
 /// Waits for what happens on another task and can only be looked at.
