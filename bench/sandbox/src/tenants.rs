@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use sandmill_domain::ports::{Form, Plugin, Service, Target};
 use sandmill_domain::{Code, FunctionLimits, FunctionName, ReleaseNumber, TenantId, TenantLimits};
-use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts};
+use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts, Served};
 use sandmill_sandbox::{Sandbox, WasmPlugin};
 
 use crate::guests::{Echo, component, load, request, sandbox};
@@ -73,7 +73,8 @@ fn pipeline(options: &Options, sandbox: &Sandbox) -> Result<Pipeline> {
     })?;
     let small = load(sandbox, &component(&options.root, "bench/guests/pass/plugin.wasm")?, |_| {})?;
     let pipeline = Pipeline::default();
-    pipeline.publish(vec![release("a", slow, limits, true), release("b", small, limits, false)]);
+    pipeline.publish(Served::new(release("a", slow, limits, true)));
+    pipeline.publish(Served::new(release("b", small, limits, false)));
     pipeline.set_ready(true);
     Ok(pipeline)
 }
