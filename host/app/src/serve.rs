@@ -174,9 +174,9 @@ fn watch(deployed: &Deployed, model: &Arc<OnnxModel>, telemetry: &Telemetry) {
     });
     let model = Arc::downgrade(model);
     telemetry.ask(move || {
-        if let Some(model) = model.upgrade() {
-            metrics.stands(&model.state());
-        }
+        let Some(model) = model.upgrade() else { return false };
+        metrics.stands(&model.state());
+        true
     });
 }
 
@@ -184,10 +184,11 @@ fn watch(deployed: &Deployed, model: &Arc<OnnxModel>, telemetry: &Telemetry) {
 fn watch_devices(telemetry: &Arc<Telemetry>) {
     let (devices, page) = (OnceLock::new(), Arc::downgrade(telemetry));
     telemetry.ask(move || {
-        let Some(telemetry) = page.upgrade() else { return };
+        let Some(telemetry) = page.upgrade() else { return false };
         for DeviceMemory { device, total, used, own } in devices.get_or_init(Devices::find).memory() {
             telemetry.device_memory(device, total, used, own);
         }
+        true
     });
 }
 

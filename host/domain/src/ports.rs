@@ -63,6 +63,10 @@ pub trait Model: Send + Sync {
 
     /// Replaces whatever it is made of at the next opportunity; calls go on meanwhile.
     fn recycle(&self) {}
+
+    /// Of a release that answers only when it is asked for by its number: it need not be warm, and goes when nobody has called it
+    /// for so long, until its next call. With none, it is kept as its function says.
+    fn spare(&self, _idle: Option<Duration>) {}
 }
 
 /// What one run gave.

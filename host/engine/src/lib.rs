@@ -377,6 +377,10 @@ impl Model for OnnxModel {
         self.life.recycle();
     }
 
+    fn spare(&self, idle: Option<Duration>) {
+        self.life.spare(idle);
+    }
+
     fn state(&self) -> ModelState {
         let live = self.seat.get();
         let (waiting, running) = self.queue.load();

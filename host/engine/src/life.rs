@@ -50,6 +50,8 @@ pub(crate) struct Life {
     warm: OnceLock<Warm>,
     told: OnceLock<Box<Told>>,
     state: Mutex<State>,
+    /// When it may go, whatever its options say: it belongs to a release that does not answer.
+    spare: Mutex<Option<Duration>>,
     /// Held by whoever makes, swaps or drops a session.
     work: Mutex<()>,
     /// Runs that would not end; below zero for a moment if one ends while it is given up.
@@ -76,8 +78,8 @@ impl Life {
         parts.seat.set_requests_max(recycler.requests_max().unwrap_or(u64::MAX));
         let state = State { recycler, by_hand: false, cost, retries: Retries::default(), ailing: None };
         let (warm, told) = (OnceLock::new(), OnceLock::new());
-        let (state, work, outgoing) = (Mutex::new(state), Mutex::default(), Mutex::default());
-        Self { parts, warm, told, state, work, strays: AtomicIsize::new(0), probing: Arc::default(), outgoing }
+        let (state, spare, work, outgoing) = (Mutex::new(state), Mutex::default(), Mutex::default(), Mutex::default());
+        Self { parts, warm, told, state, spare, work, strays: AtomicIsize::new(0), probing: Arc::default(), outgoing }
     }
 
     /// What it is loaded from.
@@ -138,7 +140,19 @@ impl Life {
 
     /// Whether it must always have a session.
     pub(crate) fn is_kept(&self) -> bool {
-        self.parts.options.contexts_min > 0
+        self.parts.options.contexts_min > 0 && lock(&self.spare).is_none()
+    }
+
+    /// It need not have a session any more, and has none when nobody has called it for so long; with none, it is kept as its
+    /// options say.
+    pub(crate) fn spare(&self, idle: Option<Duration>) {
+        *lock(&self.spare) = idle;
+        self.wake();
+    }
+
+    fn idle_max(&self) -> Option<Duration> {
+        let spare = *lock(&self.spare);
+        spare.or(self.parts.options.idle_max)
     }
 
     fn name(&self) -> &str {
@@ -208,7 +222,7 @@ impl Life {
             Order::Beside(reason) => self.replace_beside(live, reason),
             Order::InPlace(reason) => self.replace_in_place(live, reason),
             Order::Keep => {
-                if scaler::is_idle(&self.standing(), self.parts.options.idle_max, now) {
+                if scaler::is_idle(&self.standing(), self.idle_max(), now) {
                     drop(live);
                     self.unload_now(UnloadReason::Idle);
                 }

@@ -52,8 +52,8 @@ pub struct Telemetry {
     ready: Gauge,
 }
 
-/// Sets gauges to where things stand.
-type Ask = dyn Fn() + Send + Sync;
+/// Sets gauges to where things stand; false if there is nothing more to ask for.
+type Ask = dyn Fn() -> bool + Send + Sync;
 
 impl Telemetry {
     /// All metrics at zero; `version` and `runtime`, the ONNX Runtime's version, go to the build information.
@@ -127,7 +127,7 @@ impl Telemetry {
     /// # Errors
     /// If a metric cannot be rendered.
     pub fn render(&self) -> Result<Vec<u8>, MetricsError> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|ask| ask());
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).retain(|ask| ask());
         self.functions.put_together();
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
@@ -224,8 +224,8 @@ impl Telemetry {
         }
     }
 
-    /// Asks before each look at the page where things stand; it must be quick.
-    pub fn ask(&self, ask: impl Fn() + Send + Sync + 'static) {
+    /// Asks before each look at the page where things stand, until it says that there is nothing more; it must be quick.
+    pub fn ask(&self, ask: impl Fn() -> bool + Send + Sync + 'static) {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(ask));
     }
 

@@ -111,6 +111,23 @@ async fn a_worn_session_is_replaced_and_no_call_notices() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spare_model_goes_when_nobody_calls_and_is_back_before_anybody_does() {
+    let engine = start(&EngineOptions::default());
+    let model = engine.load(source(), &with(no_budget())).unwrap();
+    let events = events(&model);
+    model.spare(Some(Duration::from_millis(1)));
+    assert_eq!(next(&events), ModelEvent::Unloaded { reason: UnloadReason::Idle });
+    assert!(!model.is_missed(), "nobody needs it");
+    model.spare(None);
+    assert!(matches!(next(&events), ModelEvent::Loaded { .. }));
+    call(&model, 1).await;
+    model.spare(Some(Duration::from_millis(1)));
+    assert_eq!(next(&events), ModelEvent::Unloaded { reason: UnloadReason::Idle });
+    // Who asks for it by its number has it loaded.
+    call(&model, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_session_leaks_goes_with_it() {
     let bytes = Arc::new(AtomicUsize::new(0));
     let leaked = Arc::clone(&bytes);
