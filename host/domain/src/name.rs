@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The longest name, in bytes: a DNS label.
@@ -21,7 +22,8 @@ fn check(name: &str) -> Result<Arc<str>, NameError> {
 }
 
 /// Who owns a function: `[a-z0-9][a-z0-9-]{0,62}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TenantId(Arc<str>);
 
 impl TenantId {
@@ -44,6 +46,20 @@ impl TenantId {
     }
 }
 
+impl TryFrom<String> for TenantId {
+    type Error = NameError;
+
+    fn try_from(name: String) -> Result<Self, NameError> {
+        Self::new(&name)
+    }
+}
+
+impl From<TenantId> for String {
+    fn from(name: TenantId) -> Self {
+        name.as_str().to_owned()
+    }
+}
+
 impl fmt::Display for TenantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -51,7 +67,8 @@ impl fmt::Display for TenantId {
 }
 
 /// The name of an endpoint within its tenant: `[a-z0-9][a-z0-9-]{0,62}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct FunctionName(Arc<str>);
 
 impl FunctionName {
@@ -69,6 +86,20 @@ impl FunctionName {
     }
 }
 
+impl TryFrom<String> for FunctionName {
+    type Error = NameError;
+
+    fn try_from(name: String) -> Result<Self, NameError> {
+        Self::new(&name)
+    }
+}
+
+impl From<FunctionName> for String {
+    fn from(name: FunctionName) -> Self {
+        name.as_str().to_owned()
+    }
+}
+
 impl fmt::Display for FunctionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -76,12 +107,19 @@ impl fmt::Display for FunctionName {
 }
 
 /// The number of a function's release, counted from 1; in the Open Inference Protocol a model's version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct ReleaseNumber(pub NonZeroU64);
 
 impl ReleaseNumber {
     /// The first release of a function.
     pub const FIRST: Self = Self(NonZeroU64::MIN);
+
+    /// The one after it; the last one that there can be is its own.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
 }
 
 impl fmt::Display for ReleaseNumber {
