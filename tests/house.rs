@@ -26,14 +26,15 @@ const OUTSIDE: [(&str, &[&str]); 12] = [
     ("ort", &["engine"]),
     ("nvml-wrapper", &["engine"]),
     ("object_store", &["catalog"]),
+    ("reqwest", &["catalog"]),
     ("hyper", &["edge", "app", "sandbox"]),
-    ("serde_json", &["protocol", "edge"]),
+    ("serde_json", &["protocol", "edge", "catalog"]),
     ("jiter", &["protocol", "edge"]),
     ("toml", &["catalog"]),
     ("prometheus", &["telemetry"]),
     ("clap", &["app"]),
     ("anyhow", &["app"]),
-    ("tokio", &["telemetry", "sandbox", "engine", "pipeline", "edge", "app"]),
+    ("tokio", &["telemetry", "sandbox", "engine", "catalog", "pipeline", "edge", "app"]),
 ];
 
 /// Where Rust files of ours lie.
@@ -95,7 +96,8 @@ fn wrong_arrows_are_caught() {
         ("catalog", "[dev-dependencies]\nsandmill-sandbox = { workspace = true }", "`catalog` imports the room `sandbox`"),
         ("pipeline", "[dependencies]\nsandmill-telemetry = { workspace = true }", "`pipeline` imports the room `telemetry`"),
         ("app", "[dev-dependencies]\nsandmill-protocol = { workspace = true }", "`app` imports the room `protocol`"),
-        ("catalog", "[dependencies]\nserde_json = '1'", "`catalog` imports `serde_json`"),
+        ("sandbox", "[dependencies]\nserde_json = '1'", "`sandbox` imports `serde_json`"),
+        ("edge", "[dependencies]\nobject_store = '0'", "`edge` imports `object_store`"),
         ("engine", "[dependencies]\nanyhow = '1'", "`engine` imports `anyhow`"),
         ("protocol", "[build-dependencies]\ntokio = '1'", "`protocol` imports `tokio`"),
         ("pipeline", "[target.'cfg(unix)'.dependencies]\nserde_json = '1'", "`pipeline` imports `serde_json`"),

@@ -6,7 +6,9 @@ Run by hand to move a version (needs the network and a recent pip); the tests th
 import collections, json, pathlib, subprocess, sys, tempfile
 
 # onnxruntime is the release that the server itself loads; numpy is the newest that still knows the oldest Python.
-WANTED = ["tritonclient[http]==2.73.0", "magika==1.0.3", "onnxruntime==1.31.1", "numpy==2.4.6"]
+# The last line is an S3-compatible server for the catalog's tests, with those of its extras that it needs for that.
+WANTED = ["tritonclient[http]==2.73.0", "magika==1.0.3", "onnxruntime==1.31.1", "numpy==2.4.6",
+          "moto==5.2.5", "flask==3.1.3", "flask-cors==6.0.5", "py-partiql-parser==0.6.3", "PyYAML==6.0.4"]
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 ARCHITECTURES = ["x86_64", "aarch64"]
 TAGS = ["manylinux_2_28", "manylinux_2_27", "manylinux_2_24", "manylinux_2_17", "manylinux2014", "manylinux_2_5", "manylinux1"]

@@ -1,4 +1,5 @@
-//! What is served: function folders, read at start for the tenant that a host without others has.
+//! What is served: function folders, read at start for the tenant that a host without others has; and the durable [`store`] of
+//! tenants, what they uploaded and what they released, which is not served from yet.
 //!
 //! A folder is read whole before anything of it is believed: every error of every folder is found in one go, with file, line
 //! and key. Nothing here knows what a model or a plugin does: they are bytes with a digest. The reader of TOML documents
@@ -13,6 +14,7 @@ mod manifest;
 mod node;
 mod quantity;
 mod reader;
+pub mod store;
 
 pub use digest::{Digest, DigestError};
 pub use document::{Document, Problem, read_document};
