@@ -21,7 +21,7 @@ const ROOMS: [(&str, &[&str]); 10] = [
 ];
 
 /// Crates from outside, with all whose names begin alike (`ort` stands for `ort-sys` too), and the rooms that may know them.
-const OUTSIDE: [(&str, &[&str]); 12] = [
+const OUTSIDE: [(&str, &[&str]); 13] = [
     ("wasmtime", &["sandbox"]),
     ("ort", &["engine"]),
     ("nvml-wrapper", &["engine"]),
