@@ -72,6 +72,11 @@ pub struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
+    /// As it was given.
+    pub(crate) fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// Parses the text.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ pub struct FileLimits {
     pub functions_max: usize,
     /// What a plugin has where `function.toml` does not say.
     pub plugin: PluginLimits,
+    /// Whether settings may come from the server's environment; not for a stranger's function.
+    pub environment: bool,
 }
 
 impl Default for FileLimits {
@@ -44,6 +46,7 @@ impl Default for FileLimits {
             assets_bytes_max: 64 << 20,
             functions_max: 1000,
             plugin: PluginLimits::default(),
+            environment: true,
         }
     }
 }

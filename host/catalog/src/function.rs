@@ -37,6 +37,21 @@ pub struct FunctionSpec {
     pub grants: Grants,
     /// A request that it must answer before it counts as ready.
     pub sample: Option<Sample>,
+    /// The manifest as it was read.
+    pub manifest: String,
+    /// All files that the manifest names, by their paths in the folder, `/` between the parts.
+    pub files: BTreeMap<String, NamedFile>,
+}
+
+/// A file that a manifest names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFile {
+    /// Where it was found, without symbolic links.
+    pub path: PathBuf,
+    /// Of its bytes.
+    pub sha256: Digest,
+    /// How many they are.
+    pub len: u64,
 }
 
 /// A model and how it is to be run.

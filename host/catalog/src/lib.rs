@@ -5,6 +5,7 @@
 //! and key. Nothing here knows what a model or a plugin does: they are bytes with a digest. The reader of TOML documents
 //! serves the binary's own configuration as well.
 
+mod archive;
 mod digest;
 mod document;
 mod files;
@@ -16,8 +17,9 @@ mod quantity;
 mod reader;
 pub mod store;
 
+pub use archive::{ArchiveError, ArchiveLimits, pack, unpack};
 pub use digest::{Digest, DigestError};
 pub use document::{Document, Problem, read_document};
 pub use folder::{FileLimits, ReadError, read_function, read_functions};
-pub use function::{FileContent, FunctionSpec, ModelSpec, Plugins, Sample};
+pub use function::{FileContent, FunctionSpec, ModelSpec, NamedFile, Plugins, Sample};
 pub use quantity::{ByteSize, Count};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env::{self, VarError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::document::{Document, Problem};
 use crate::files::{FileError, Folder};
 use crate::folder::FileLimits;
-use crate::function::{FileContent, FunctionSpec, ModelSpec, Plugins, Sample};
+use crate::function::{FileContent, FunctionSpec, ModelSpec, NamedFile, Plugins, Sample};
 use crate::manifest::{AssetPaths, ConfigValue, FilePath, Manifest, ModelTable, PluginTable, SampleTable};
 
 /// Turns a manifest into a function; what it gives is of use only if it finds no problem.
@@ -22,6 +22,7 @@ pub(crate) struct Reader<'a> {
     limits: &'a FileLimits,
     /// Whether the manifest is right in itself: if not, its values may be defaults in the place of refused ones.
     sound: bool,
+    files: BTreeMap<String, NamedFile>,
     problems: Vec<Problem>,
 }
 
@@ -31,7 +32,7 @@ const SECRET_PREFIX: &str = "SANDMILL_SECRET_";
 impl<'a> Reader<'a> {
     /// Begins with the problems of the manifest in itself.
     pub(crate) fn new(folder: &'a Folder, document: &'a Document<'a>, limits: &'a FileLimits, problems: Vec<Problem>) -> Self {
-        Self { folder, document, limits, sound: problems.is_empty(), problems }
+        Self { folder, document, limits, sound: problems.is_empty(), files: BTreeMap::new(), problems }
     }
 
     /// All that were found.
@@ -69,6 +70,8 @@ impl<'a> Reader<'a> {
             instances: manifest.instances.policy(),
             grants: manifest.grants.into(),
             sample: settle(sample)?,
+            manifest: self.document.text().to_owned(),
+            files: std::mem::take(&mut self.files),
         })
     }
 
@@ -134,8 +137,9 @@ impl<'a> Reader<'a> {
                 continue;
             }
             match self.folder.read(&path.0, left) {
-                Ok((_, data)) => {
+                Ok((found, data)) => {
                     left -= data.len() as u64;
+                    self.keep(path, found, &data);
                     assets.push(Asset { name, data });
                 }
                 Err(error) => {
@@ -175,6 +179,11 @@ impl<'a> Reader<'a> {
     }
 
     fn variable(&mut self, key: &str, name: &str) -> Option<String> {
+        if !self.limits.environment {
+            let message = "the server's environment is for its own function folders: give the secret itself";
+            self.problems.push(self.document.problem(&["config", key, "secret_env"], message));
+            return None;
+        }
         // Of the server's variables a function may have those that are meant for functions, and no others.
         let name = format!("{SECRET_PREFIX}{name}");
         let message = match env::var(&name) {
@@ -199,9 +208,19 @@ impl<'a> Reader<'a> {
         Some(Sample { request: Request { head, body: body.unwrap_or_default() }, file })
     }
 
+    /// Remembers a file by the path that the manifest has for it.
+    fn keep(&mut self, path: &FilePath, found: PathBuf, bytes: &[u8]) -> Digest {
+        let sha256 = Digest::of(bytes);
+        self.files.insert(path.name(), NamedFile { path: found, sha256, len: bytes.len() as u64 });
+        sha256
+    }
+
     fn file(&mut self, key: &[&str], path: &FilePath, bytes_max: u64) -> Option<FileContent> {
         match self.folder.read(&path.0, bytes_max) {
-            Ok((path, bytes)) => Some(FileContent { path, sha256: Digest::of(&bytes), bytes }),
+            Ok((found, bytes)) => {
+                let sha256 = self.keep(path, found.clone(), &bytes);
+                Some(FileContent { path: found, sha256, bytes })
+            }
             Err(error) => {
                 self.problems.push(self.document.problem(key, format!("`{}`: {error}", path.0.display())));
                 None
