@@ -67,6 +67,7 @@ fn pipeline(options: &Options, sandbox: &Sandbox) -> Result<Pipeline> {
     let limits = TenantLimits {
         instances_max: instances / 4,
         guest_memory_bytes_max: instances / 4 * FunctionLimits::default().plugin.memory_bytes_max,
+        ..TenantLimits::UNLIMITED
     };
     let slow = load(sandbox, &component(&options.root, "bench/guests/runs/plugin.wasm")?, |plugin| {
         plugin.models = vec![Arc::new(Echo::new(Duration::from_secs(1)))];

@@ -373,7 +373,8 @@ mod tests {
                 "processes_max",
                 "cache",
                 "cache_key",
-                "threads"
+                "threads",
+                "requests_per_second_max"
             ],
             "keys that the page does not show"
         );

@@ -89,6 +89,8 @@ impl TryFrom<String> for Host {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Tenants {
+    requests_per_second_max: Option<Count<1, 10_000_000>>,
+    concurrency_max: Option<Count<1, 1_000_000>>,
     instances_max: Option<Count<1, 4096>>,
     guest_memory_bytes_max: Option<Size>,
 }
@@ -170,7 +172,14 @@ impl Tenants {
         let instances_max = self.instances_max.map_or(instances.div_ceil(4) as usize, Count::get);
         let memory = instances_max.saturating_mul(PluginLimits::default().memory_bytes_max);
         let guest_memory_bytes_max = self.guest_memory_bytes_max.map_or(memory, ByteSize::get);
-        TenantLimits { instances_max, guest_memory_bytes_max }
+        TenantLimits {
+            requests_per_second_max: self
+                .requests_per_second_max
+                .and_then(|count| u32::try_from(count.get()).ok()?.try_into().ok()),
+            concurrency_max: self.concurrency_max.map_or(1024, Count::get),
+            instances_max,
+            guest_memory_bytes_max,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What one function, and one tenant, may use. Each limit has a default; whoever enforces it names the field in the refusal.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -173,10 +174,24 @@ impl Default for InstanceBudget {
 /// What all functions of one tenant may use together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TenantLimits {
+    /// Requests begun per second; a second's worth may begin at once.
+    pub requests_per_second_max: Option<NonZeroU32>,
+    /// Requests under way at once.
+    pub concurrency_max: usize,
     /// Plugin instances alive at once, those that wait for a model included.
     pub instances_max: usize,
     /// The memory limits of those instances together, in bytes.
     pub guest_memory_bytes_max: usize,
+}
+
+impl TenantLimits {
+    /// No bounds.
+    pub const UNLIMITED: Self = Self {
+        requests_per_second_max: None,
+        concurrency_max: usize::MAX,
+        instances_max: usize::MAX,
+        guest_memory_bytes_max: usize::MAX,
+    };
 }
 
 #[cfg(test)]

@@ -1,60 +1,118 @@
-//! What all functions of one tenant use together: plugin instances, also those that wait for a model, and their memory. Taken with
-//! the ticket, before a body is read, so that a tenant at its bound costs the others nothing.
+//! What all functions of one tenant use together: requests, plugin instances, also those that wait for a model, and their memory.
+//! Taken with the ticket, before a body is read, so that a tenant at its bound costs the others nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use sandmill_domain::{Code, Fault, TenantLimits};
+use sandmill_domain::{Advice, Code, Fault, TenantLimits};
+
+use crate::clock::now;
 
 /// One tenant's account.
 #[derive(Debug)]
-pub struct Account {
+pub struct Account(Mutex<Book>);
+
+#[derive(Debug)]
+struct Book {
     limits: TenantLimits,
-    used: Mutex<Used>,
+    used: Used,
+    bucket: Bucket,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Used {
+    requests: usize,
     instances: usize,
     memory_bytes: usize,
 }
 
-/// One instance and its memory, given back when it is dropped.
+/// Requests that may begin at once: as many as a second brings, however long nobody came.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    requests: f64,
+    filled: Instant,
+}
+
+/// A request, and, if plugins take part in it, an instance and its memory; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Claim {
     account: Arc<Account>,
-    memory_bytes: usize,
+    /// None without plugins.
+    memory_bytes: Option<usize>,
 }
 
 impl Account {
     /// An account that nothing has been taken from.
     pub fn new(limits: TenantLimits) -> Arc<Self> {
-        Arc::new(Self { limits, used: Mutex::default() })
+        let bucket = Bucket { requests: f64::INFINITY, filled: now() };
+        Arc::new(Self(Mutex::new(Book { limits, used: Used::default(), bucket })))
     }
 
     /// Its bounds.
-    pub fn limits(&self) -> &TenantLimits {
-        &self.limits
+    pub fn limits(&self) -> TenantLimits {
+        self.book().limits
     }
 
-    /// Takes an instance whose memory may grow to this much.
+    /// It has these bounds from now on; what is taken stays taken.
+    pub fn set_limits(&self, limits: TenantLimits) {
+        self.book().limits = limits;
+    }
+
+    fn book(&self) -> std::sync::MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a request, with an instance whose memory may grow to this much if plugins take part in it.
     ///
     /// # Errors
-    /// `TooManyRequests`, naming the bound.
-    pub(crate) fn claim(self: &Arc<Self>, memory_bytes: usize) -> Result<Claim, Fault> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let limits = &self.limits;
-        if used.instances >= limits.instances_max {
-            return Err(full(&format!("has {} plugin instances at work, its limit (instances_max)", limits.instances_max)));
-        }
-        let bytes = used.memory_bytes.saturating_add(memory_bytes);
-        if bytes > limits.guest_memory_bytes_max {
-            let max = limits.guest_memory_bytes_max;
-            return Err(full(&format!(
-                "would have {bytes} bytes of plugin memory in use, beyond its limit of {max} (guest_memory_bytes_max)"
-            )));
-        }
-        *used = Used { instances: used.instances + 1, memory_bytes: bytes };
+    /// `TooManyRequests`, naming the bound and when to come back.
+    pub(crate) fn claim(self: &Arc<Self>, memory_bytes: Option<usize>) -> Result<Claim, Fault> {
+        self.book().claim(memory_bytes, now())?;
         Ok(Claim { account: Arc::clone(self), memory_bytes })
+    }
+}
+
+impl Book {
+    fn claim(&mut self, memory_bytes: Option<usize>, now: Instant) -> Result<(), Fault> {
+        let (limits, used) = (&self.limits, &self.used);
+        if used.requests >= limits.concurrency_max {
+            return Err(full(&format!("has {} requests under way, its limit (concurrency_max)", limits.concurrency_max)));
+        }
+        let mut taken = Used { requests: used.requests + 1, ..*used };
+        if let Some(bytes) = memory_bytes {
+            if used.instances >= limits.instances_max {
+                return Err(full(&format!("has {} plugin instances at work, its limit (instances_max)", limits.instances_max)));
+            }
+            taken = Used { instances: used.instances + 1, memory_bytes: used.memory_bytes.saturating_add(bytes), ..taken };
+            if taken.memory_bytes > limits.guest_memory_bytes_max {
+                let (bytes, max) = (taken.memory_bytes, limits.guest_memory_bytes_max);
+                return Err(full(&format!(
+                    "would have {bytes} bytes of plugin memory in use, beyond its limit of {max} (guest_memory_bytes_max)"
+                )));
+            }
+        }
+        // Last: whoever is refused for another reason has not used up a request.
+        if let Some(rate) = limits.requests_per_second_max {
+            self.bucket.take(f64::from(rate.get()), now).map_err(|wait| {
+                full(&format!("begins more than {rate} requests per second, its limit (requests_per_second_max)"))
+                    .advising(Advice::RetryAfter(wait))
+            })?;
+        }
+        self.used = taken;
+        Ok(())
+    }
+}
+
+impl Bucket {
+    /// Takes one, or tells how long until there is one.
+    fn take(&mut self, rate: f64, now: Instant) -> Result<(), Duration> {
+        let since = now.saturating_duration_since(self.filled).as_secs_f64();
+        *self = Self { requests: (self.requests + since * rate).min(rate.max(1.0)), filled: now };
+        if self.requests < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - self.requests) / rate));
+        }
+        self.requests -= 1.0;
+        Ok(())
     }
 }
 
@@ -64,9 +122,12 @@ fn full(what: &str) -> Fault {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut used = self.account.used.lock().unwrap_or_else(PoisonError::into_inner);
-        used.instances -= 1;
-        used.memory_bytes -= self.memory_bytes;
+        let used = &mut self.account.book().used;
+        used.requests -= 1;
+        if let Some(bytes) = self.memory_bytes {
+            used.instances -= 1;
+            used.memory_bytes -= bytes;
+        }
     }
 }
 
@@ -76,14 +137,43 @@ mod tests {
 
     #[test]
     fn claims_are_bounded_and_come_back() {
-        let account = Account::new(TenantLimits { instances_max: 2, guest_memory_bytes_max: 100 });
-        let one = account.claim(60).unwrap();
-        let fault = account.claim(50).unwrap_err();
-        assert_eq!(fault.code, Code::TooManyRequests);
-        assert!(fault.message.contains("guest_memory_bytes_max"), "{fault}");
-        let two = account.claim(40).unwrap();
-        assert!(account.claim(0).unwrap_err().message.contains("instances_max"));
-        drop((one, two));
-        assert_eq!(*account.used.lock().unwrap(), Used::default());
+        let plenty = TenantLimits::UNLIMITED;
+        let account = Account::new(TenantLimits { instances_max: 2, guest_memory_bytes_max: 100, concurrency_max: 3, ..plenty });
+        let refused = |bytes| account.claim(bytes).unwrap_err();
+        let one = account.claim(Some(60)).unwrap();
+        assert_eq!(refused(Some(50)).code, Code::TooManyRequests);
+        assert!(refused(Some(50)).message.contains("guest_memory_bytes_max"));
+        let two = account.claim(Some(40)).unwrap();
+        assert!(refused(Some(0)).message.contains("instances_max"));
+        let three = account.claim(None).unwrap();
+        assert!(refused(None).message.contains("concurrency_max"));
+        drop((one, two, three));
+        assert_eq!(account.book().used, Used::default());
+    }
+
+    #[test]
+    fn requests_come_at_their_rate_and_those_refused_use_up_none() {
+        let rate = |rate: u32| TenantLimits { requests_per_second_max: rate.try_into().ok(), ..TenantLimits::UNLIMITED };
+        let account = Account::new(rate(10));
+        let begun = now();
+        let begin = |ms| account.book().claim(None, begun + Duration::from_millis(ms));
+        for _ in 0..10 {
+            begin(0).unwrap();
+        }
+        for _ in 0..3 {
+            let fault = begin(40).unwrap_err();
+            assert!(fault.message.contains("requests_per_second_max"), "{fault}");
+            let Some(Advice::RetryAfter(wait)) = fault.advice else { panic!("{fault:?}") };
+            assert!((59..=61).contains(&wait.as_millis()), "{wait:?}");
+        }
+        begin(101).unwrap();
+        assert!(begin(101).is_err());
+        // A rest saves up a second's worth and no more.
+        assert_eq!((0..20).filter(|_| begin(60_000).is_ok()).count(), 10);
+        account.set_limits(rate(1));
+        begin(61_000).unwrap();
+        assert!(begin(61_000).is_err());
+        account.set_limits(TenantLimits::UNLIMITED);
+        begin(61_000).unwrap();
     }
 }

@@ -20,8 +20,7 @@ pub(crate) struct Admission {
     form: Form,
     terms: Terms,
     _permit: OwnedSemaphorePermit,
-    /// None for a call that no plugin takes part in.
-    _claim: Option<Claim>,
+    _claim: Claim,
 }
 
 impl Admission {
@@ -36,12 +35,8 @@ impl Admission {
         let terms = Terms::new(now(), release.parts.limits.timeout).with(wish);
         release.parts.model.iter().try_for_each(|model| model.check(terms.urgency().priority))?;
         let permit = Arc::clone(&release.permits).try_acquire_owned().map_err(|_none| full(release))?;
-        let claim = match form {
-            Form::Function if !release.parts.plugins.are_none() => {
-                Some(release.parts.account.claim(release.parts.limits.plugin.memory_bytes_max)?)
-            }
-            _ => None,
-        };
+        let has_plugins = form == Form::Function && !release.parts.plugins.are_none();
+        let claim = release.parts.account.claim(has_plugins.then_some(release.parts.limits.plugin.memory_bytes_max))?;
         Ok(Self { release: Arc::clone(release), form, terms, _permit: permit, _claim: claim })
     }
 }

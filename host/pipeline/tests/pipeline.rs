@@ -135,7 +135,7 @@ fn target(form: Form) -> Target {
 }
 
 fn pipeline(model: Option<Arc<Echo>>, plugins: Plugins) -> Pipeline {
-    let plenty = TenantLimits { instances_max: 100, guest_memory_bytes_max: usize::MAX };
+    let plenty = TenantLimits::UNLIMITED;
     pipeline_of(model, plugins, &Account::new(plenty))
 }
 
@@ -281,7 +281,7 @@ fn what_is_not_there_is_not_found() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn releases_are_swapped_whole_and_kept_ones_answer_by_their_number() {
-    let plenty = Account::new(TenantLimits { instances_max: 100, guest_memory_bytes_max: usize::MAX });
+    let plenty = Account::new(TenantLimits::UNLIMITED);
     let of = |version| release(version, Some(Echo::new()), Plugins::default(), &plenty);
     let (one, two, three) = (of(1), of(2), of(3));
     let pipeline = Pipeline::default();
@@ -347,8 +347,8 @@ async fn a_tenants_bounds_are_taken_with_the_ticket() {
     let memory_bytes = FunctionLimits::default().plugin.memory_bytes_max;
     let side = || Some(Arc::new(Through::new()) as Arc<dyn Plugin>);
     for (limits, name) in [
-        (TenantLimits { instances_max: 1, guest_memory_bytes_max: usize::MAX }, "instances_max"),
-        (TenantLimits { instances_max: 9, guest_memory_bytes_max: memory_bytes }, "guest_memory_bytes_max"),
+        (TenantLimits { instances_max: 1, ..TenantLimits::UNLIMITED }, "instances_max"),
+        (TenantLimits { guest_memory_bytes_max: memory_bytes, ..TenantLimits::UNLIMITED }, "guest_memory_bytes_max"),
     ] {
         let account = Account::new(limits);
         let plugins = || Plugins { pre: side(), ..Plugins::default() };

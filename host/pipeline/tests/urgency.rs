@@ -56,7 +56,7 @@ impl Scene {
         let model = Arc::new(Late { info, asked: Mutex::default() });
         let breaker = BreakerLimits { failures_max: 2, ..BreakerLimits::default() };
         let release = Release::new(ReleaseParts {
-            account: Account::new(TenantLimits { instances_max: 0, guest_memory_bytes_max: 0 }),
+            account: Account::new(TenantLimits { instances_max: 0, guest_memory_bytes_max: 0, ..TenantLimits::UNLIMITED }),
             tenant: TenantId::local(),
             function: function(),
             number: ReleaseNumber::FIRST,
