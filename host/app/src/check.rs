@@ -5,14 +5,15 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use sandmill_catalog::FunctionSpec;
-use sandmill_domain::ModelProfile;
 use sandmill_domain::ports::Model as _;
+use sandmill_domain::{ModelProfile, ReleaseNumber, TenantId};
 use sandmill_engine::{LoadTimes, Placement};
+use sandmill_pipeline::Account;
 use sandmill_sandbox::{Loaded, Snapshot};
 
 use crate::cli::CheckOptions;
 use crate::config::Config;
-use crate::deploy::{Deployed, Measured};
+use crate::deploy::{Deployed, Measured, Place};
 use crate::report::say;
 use crate::serve::{read_functions, start_deployer};
 
@@ -24,7 +25,9 @@ pub(crate) fn run(options: &CheckOptions) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let deployer = start_deployer(&config, runtime.handle().clone())?;
     for spec in &specs {
-        let deployed = deployer.deploy(spec)?;
+        let account = Account::new(config.tenant_limits());
+        let place = Place { tenant: TenantId::local(), number: ReleaseNumber::FIRST, account };
+        let deployed = deployer.deploy(spec, &place)?;
         say(&describe(spec, &deployed));
     }
     Ok(())

@@ -41,6 +41,9 @@ pub(crate) struct ServeOptions {
     /// A function folder (one with a function.toml), or a folder of such folders; may be given more than once.
     #[arg(long = "function", value_name = "DIR")]
     pub(crate) functions: Vec<PathBuf>,
+    /// The store that tenants' functions are served from, in place of folders: a folder, or an `s3://`, `gs://` or `az://` URL.
+    #[arg(long, value_name = "LOCATION")]
+    pub(crate) store: Option<String>,
     /// Where to serve, over the configuration's `listen` [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<SocketAddr>,

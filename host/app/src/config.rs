@@ -18,6 +18,7 @@ use serde::Deserialize;
 use crate::cli::ServeOptions;
 use crate::config_providers::{self, DeviceMemory, Libraries};
 use crate::config_sandbox::{Sandbox, Tenants, default_cache};
+use crate::config_store::Store;
 use crate::config_tls::Tls;
 
 const HOUR_MS: usize = 3_600_000;
@@ -45,6 +46,7 @@ pub(crate) struct Config {
     pub(crate) engine: Engine,
     sandbox: Sandbox,
     tenants: Tenants,
+    pub(crate) store: Store,
     edge: Edge,
 }
 
@@ -63,6 +65,7 @@ impl Default for Config {
             engine: Engine::default(),
             sandbox: Sandbox::default(),
             tenants: Tenants::default(),
+            store: Store::default(),
             edge: Edge::default(),
         }
     }
@@ -179,6 +182,7 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         config.functions.iter_mut().for_each(|function| *function = folder.join(&function));
         config.tls.within(folder);
+        config.store.within(folder);
         Ok(config)
     }
 
@@ -187,6 +191,23 @@ impl Config {
         set(&mut self.listen, options.listen);
         set(&mut self.control, options.control);
         self.functions.extend(options.functions.iter().cloned());
+        if options.store.is_some() {
+            self.store.location.clone_from(&options.store);
+        }
+        if self.store.location.is_some() && !self.functions.is_empty() {
+            bail!(
+                "a host serves either function folders or a store: leave out `--function` and `functions`, and `sandmill deploy` them"
+            );
+        }
+        // Whether a store has keys is seen when it is read.
+        if self.store.location.is_none() {
+            self.refuse_exposed("function folders have no keys: serve a store, which has them")?;
+        }
+        Ok(self)
+    }
+
+    /// Without keys, only this machine may reach the host, unless somebody says otherwise.
+    pub(crate) fn refuse_exposed(&self, why: &str) -> Result<()> {
         let exposed: Vec<String> = [("listen", self.listen), ("control", self.control)]
             .into_iter()
             .filter(|(_, address)| !address.ip().is_loopback() && !self.expose_without_keys)
@@ -194,12 +215,12 @@ impl Config {
             .collect();
         if !exposed.is_empty() {
             bail!(
-                "{}, which others can reach, and there are no keys yet: use a loopback address such as 127.0.0.1, \
+                "{}, which others can reach, and {why}; or use a loopback address such as 127.0.0.1, \
                  or set `expose_without_keys = true` in the configuration",
                 exposed.join(" and ")
             );
         }
-        Ok(self)
+        Ok(())
     }
 
     /// What a function folder may hold.
@@ -264,6 +285,11 @@ impl Config {
     /// Whether the sandbox's cache is where it is by default: then it can be done without.
     pub(crate) fn cache_is_optional(&self) -> bool {
         !self.sandbox.names_a_cache()
+    }
+
+    /// How long a release that may be gone back to stays warm.
+    pub(crate) fn spare_idle(&self) -> Duration {
+        self.store.warm_ms.map_or(Duration::from_secs(600), Count::as_millis)
     }
 
     /// What one tenant may use.

@@ -21,12 +21,19 @@ pub(crate) struct Deployer {
     pub(crate) sandbox: Sandbox,
     /// Where sample requests run.
     pub(crate) runtime: Handle,
-    /// What the plugins of all functions take their instances from: there is one tenant.
-    pub(crate) account: Arc<Account>,
     /// How models are run, where their function does not say.
     pub(crate) model_options: ModelOptions,
     /// The largest body that the host as a whole can hold.
     pub(crate) body_bytes_max: usize,
+}
+
+/// Whose release it will be, and which.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub(crate) tenant: TenantId,
+    pub(crate) number: ReleaseNumber,
+    /// What its plugins take their instances from.
+    pub(crate) account: Arc<Account>,
 }
 
 /// The plugins of a function, and how each file came to be one.
@@ -65,12 +72,12 @@ pub(crate) struct SampleAnswer {
 
 impl Deployer {
     /// Makes a function's release. Every error names the function's folder and the file at fault.
-    pub(crate) fn deploy(&self, spec: &FunctionSpec) -> Result<Deployed> {
-        self.make(spec).with_context(|| format!("function `{}` ({})", spec.name, spec.folder.display()))
+    pub(crate) fn deploy(&self, spec: &FunctionSpec, place: &Place) -> Result<Deployed> {
+        self.make(spec, place).with_context(|| format!("function `{}` ({})", spec.name, spec.folder.display()))
     }
 
-    fn make(&self, spec: &FunctionSpec) -> Result<Deployed> {
-        self.check_limits(&spec.limits)?;
+    fn make(&self, spec: &FunctionSpec, place: &Place) -> Result<Deployed> {
+        self.check_limits(&spec.limits, &place.account)?;
         let files: Vec<Arc<ModelFile>> = spec.models.iter().map(|model| ModelFile::of(&model.file)).collect();
         let models =
             spec.models.iter().zip(&files).map(|(model, file)| self.load_model(model, file)).collect::<Result<Vec<_>>>()?;
@@ -82,12 +89,12 @@ impl Deployer {
             bail!("it has no model, and its plugin exports neither `preprocess` nor `handler`: nothing could answer a request");
         }
         let release = Arc::new(Release::new(ReleaseParts {
-            tenant: TenantId::local(),
+            tenant: place.tenant.clone(),
             function: spec.name.clone(),
-            number: ReleaseNumber::FIRST,
+            number: place.number,
             methods: spec.methods.clone(),
             limits: spec.limits.clone(),
-            account: Arc::clone(&self.account),
+            account: Arc::clone(&place.account),
             model,
             models,
             plugins,
@@ -100,7 +107,7 @@ impl Deployer {
     }
 
     /// A body that could never be held would be refused for ever, as if it were for now.
-    fn check_limits(&self, limits: &FunctionLimits) -> Result<()> {
+    fn check_limits(&self, limits: &FunctionLimits, account: &Account) -> Result<()> {
         if limits.body_bytes_max > self.body_bytes_max {
             bail!(
                 "its body_bytes_max is {} bytes, but the host holds {} at most (buffered_bytes_max): lower one or raise the other",
@@ -108,7 +115,7 @@ impl Deployer {
                 self.body_bytes_max
             );
         }
-        let tenant = self.account.limits();
+        let tenant = account.limits();
         if limits.plugin.memory_bytes_max > tenant.guest_memory_bytes_max {
             bail!(
                 "its plugin_memory_bytes_max is {} bytes, but its tenant has {} in all (guest_memory_bytes_max)",

@@ -1,13 +1,17 @@
 //! The `sandmill` binary: reads the command line, does what it says, and says in plain words what went wrong.
 
+mod accounts;
 mod build_plugin;
 mod check;
 mod cli;
 mod config;
 mod config_providers;
 mod config_sandbox;
+mod config_store;
 mod config_tls;
+mod control;
 mod deploy;
+mod holdings;
 mod invoke;
 mod process;
 mod report;

@@ -6,20 +6,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use sandmill_catalog::FunctionSpec;
-use sandmill_domain::ports::{Model, Service};
-use sandmill_domain::{ModelEvent, TenantId};
+use sandmill_domain::ports::Service;
+use sandmill_domain::{ReleaseNumber, TenantId};
 use sandmill_edge::{Addresses, Edge};
-use sandmill_engine::{DeviceMemory, Devices, Engine, OnnxModel};
-use sandmill_pipeline::{Account, Pipeline, Release, Served};
-use sandmill_sandbox::{Loaded, Sandbox, SandboxError, SandboxOptions, Snapshot};
-use sandmill_telemetry::{PluginLoad, Telemetry};
+use sandmill_engine::{DeviceMemory, Devices, Engine};
+use sandmill_pipeline::{Account, Pipeline};
+use sandmill_sandbox::{Sandbox, SandboxError, SandboxOptions};
+use sandmill_telemetry::Telemetry;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::ServeOptions;
 use crate::config::Config;
-use crate::deploy::{Deployed, Deployer, Measured};
+use crate::deploy::{Deployer, Place};
+use crate::holdings::Holdings;
 use crate::process::take_descriptors;
 use crate::report::say;
 
@@ -62,22 +63,21 @@ async fn serve(config: &Config) -> Result<()> {
     say(&format!("sandmill {VERSION} on {listen} (metrics and health on {control})"));
 
     let serving = tokio::spawn(edge.serve(stopped(stop.subscribe())));
+    // They live as long as what they have loaded.
+    let holdings = Arc::new(Holdings::new(deployer, Arc::clone(&pipeline), Arc::clone(&telemetry), config.spare_idle()));
     let loading = tokio::task::spawn_blocking({
-        let telemetry = Arc::clone(&telemetry);
-        move || load(&deployer, specs, &telemetry).map(|releases| (deployer, releases))
+        let (holdings, account) = (Arc::clone(&holdings), Account::new(config.tenant_limits()));
+        move || load(&holdings, specs, &account)
     });
-    let loaded = tokio::select! {
-        loaded = loading => Some(loaded.context("loading the functions was cut off")??),
-        () = stopped(stop.subscribe()) => None,
+    let is_loaded = tokio::select! {
+        loaded = loading => loaded.context("loading the functions was cut off")?.map(|()| true)?,
+        () = stopped(stop.subscribe()) => false,
     };
-    // The engine and the sandbox live as long as what they have loaded.
-    let _deployer = loaded.map(|(deployer, releases)| {
-        releases.into_iter().for_each(|release| drop(pipeline.publish(Served::new(release))));
+    if is_loaded {
         pipeline.set_ready(true);
         telemetry.set_ready(true);
         announcement.say(&addresses, started.elapsed());
-        deployer
-    });
+    }
 
     let drained = serving.await.context("serving was cut off")?;
     if !drained.clean {
@@ -103,8 +103,7 @@ pub(crate) fn start_deployer(config: &Config, runtime: Handle) -> Result<Deploye
     let engine = Engine::start(&library, &config.engine_options())?;
     let sandbox = start_sandbox(config)?;
     let body_bytes_max = config.edge_options().limits.buffered_bytes_max;
-    let account = Account::new(config.tenant_limits());
-    Ok(Deployer { engine, sandbox, runtime, account, model_options: config.model_options(), body_bytes_max })
+    Ok(Deployer { engine, sandbox, runtime, model_options: config.model_options(), body_bytes_max })
 }
 
 /// A home that cannot be written to, as in many containers, costs a compilation at each start, and not the start.
@@ -120,64 +119,15 @@ fn start_sandbox(config: &Config) -> Result<Sandbox> {
 }
 
 /// One after the other: what a function's files hold goes when it is loaded.
-fn load(deployer: &Deployer, specs: Vec<FunctionSpec>, telemetry: &Telemetry) -> Result<Vec<Arc<Release>>> {
-    let mut releases = Vec::with_capacity(specs.len());
+fn load(holdings: &Holdings, specs: Vec<FunctionSpec>, account: &Arc<Account>) -> Result<()> {
+    let mut loaded = Vec::with_capacity(specs.len());
     for spec in specs {
-        let deployed = deployer.deploy(&spec)?;
-        note(&spec, &deployed, telemetry);
-        releases.push(deployed.release);
+        let place = Place { tenant: TenantId::local(), number: ReleaseNumber::FIRST, account: Arc::clone(account) };
+        loaded.push(Arc::new(holdings.make(&spec, &place, None)?));
     }
-    Ok(releases)
-}
-
-/// A function was made: the metrics and the log are told how.
-fn note(spec: &FunctionSpec, deployed: &Deployed, telemetry: &Telemetry) {
-    let tenant = TenantId::local();
-    // Of a function's models together: one that waits, waits for all.
-    let model_load: Duration = deployed.measured.iter().map(|model| model.times.load).sum();
-    let warm_up: Duration = deployed.measured.iter().map(|model| model.times.warm_up).sum();
-    if !deployed.measured.is_empty() {
-        telemetry.loaded(&tenant, &spec.name, model_load, warm_up);
-    }
-    if let Some(load) = sum(&deployed.loads) {
-        telemetry.plugin_loaded(&tenant, &spec.name, &load);
-    }
-    for model in &deployed.models {
-        watch(deployed, model, telemetry);
-    }
-    if deployed.release.model().is_some() {
-        let metrics = telemetry.breaker(&tenant, &spec.name);
-        deployed.release.watch_breaker(move |to| metrics.moved(to));
-    }
-    let plugin_load: Duration = deployed.loads.iter().map(|(_, load)| load.time).sum();
-    let compiled = deployed.loads.iter().filter(|(_, load)| !load.cached).count();
-    for Measured { name, placement, profile, .. } in &deployed.measured {
-        telemetry.placed(&tenant, &spec.name, &placement.provider);
-        let (provider, fell_back) = (&placement.provider, &placement.fell_back);
-        tracing::info!(function = %spec.name, model = name, provider, ?fell_back, shares = ?placement.shares, "placed");
-        let (batches, inline) = (&profile.batches, &profile.inline);
-        tracing::info!(function = %spec.name, model = name, sizes = ?profile.sizes, ?batches, ?inline, "measured");
-    }
-    tracing::info!(function = %spec.name, ?model_load, ?plugin_load, compiled, "loaded");
-}
-
-/// What happens to a model goes to the metrics, and a run that does not end opens its function's breaker.
-fn watch(deployed: &Deployed, model: &Arc<OnnxModel>, telemetry: &Telemetry) {
-    let release = &deployed.release;
-    let metrics = telemetry.model(release.tenant(), release.function(), &model.info().name);
-    let (release, told) = (Arc::downgrade(release), metrics.clone());
-    model.watch(move |event| {
-        told.happened(event);
-        if let (ModelEvent::Abandoned, Some(release)) = (event, release.upgrade()) {
-            release.trip();
-        }
-    });
-    let model = Arc::downgrade(model);
-    telemetry.ask(move || {
-        let Some(model) = model.upgrade() else { return false };
-        metrics.stands(&model.state());
-        true
-    });
+    // All or none.
+    loaded.iter().for_each(|held| holdings.publish(held, &[]));
+    Ok(())
 }
 
 /// The memory of devices is asked whenever somebody looks; their driver is looked for once, when somebody looks first.
@@ -190,19 +140,6 @@ fn watch_devices(telemetry: &Arc<Telemetry>) {
         }
         true
     });
-}
-
-/// Of a function's plugins together; none without a plugin.
-fn sum(loads: &[(PathBuf, Loaded)]) -> Option<PluginLoad> {
-    let snapshots = loads.iter().filter_map(|(_, load)| match &load.made.snapshot {
-        Snapshot::Taken { time } => Some(*time),
-        Snapshot::NoInit | Snapshot::Impossible(_) => None,
-    });
-    (!loads.is_empty()).then(|| PluginLoad {
-        cached: loads.iter().all(|(_, load)| load.cached),
-        compile: loads.iter().map(|(_, load)| load.made.compile_time).sum(),
-        snapshot: snapshots.reduce(|one, other| one + other),
-    })
 }
 
 /// What is said when all functions are warm.

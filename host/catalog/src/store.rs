@@ -32,5 +32,7 @@ pub use ids::{Id, IdError, Label, LabelError, Place};
 pub use layout::Owner;
 pub use log::{ChangeError, Head, Log, Revision};
 pub use options::StoreOptions;
-pub use records::{Author, BlobRef, Entry, Key, Pin, Quotas, SCHEMA, Scope, SystemChange, TenantChange};
+pub use records::{Author, BlobRef, Entry, Key, Pin, SCHEMA, SystemChange, TenantChange};
+pub use sandmill_domain::Scope;
+pub use sandmill_domain::control::Quotas;
 pub use state::{Function, Model, Plugin, RECORD_BYTES_MAX, Refusal, Release, State, SystemState, Tenant, TenantState};

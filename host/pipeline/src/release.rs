@@ -37,6 +37,7 @@ impl Plugins {
 }
 
 /// What a release is made of.
+#[derive(Clone)]
 pub struct ReleaseParts {
     /// Whose.
     pub tenant: TenantId,
@@ -73,6 +74,12 @@ impl Release {
         let permits = parts.limits.concurrency_max.min(Semaphore::MAX_PERMITS);
         let guard = Guard::new(parts.tenant.clone(), parts.function.clone(), parts.limits.breaker);
         Self { parts, permits: Arc::new(Semaphore::new(permits)), guard }
+    }
+
+    /// The same under another number, with permits and a breaker of its own.
+    #[must_use]
+    pub fn renumbered(&self, number: ReleaseNumber) -> Self {
+        Self::new(ReleaseParts { number, ..self.parts.clone() })
     }
 
     /// Whose function it is.

@@ -1,9 +1,12 @@
 //! Every metric of the host on one page, but for those of requests (`requests`) and models (`models`): names with their units, labels from closed or
 //! configured sets, never from what a caller sends.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus::core::{MetricVec, MetricVecBuilder};
 use prometheus::{
     Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -32,6 +35,8 @@ pub struct MetricsError(#[from] prometheus::Error);
 /// The registry and every metric in it.
 pub struct Telemetry {
     registry: Registry,
+    /// By the names of the families.
+    removers: HashMap<String, Box<Remove>>,
     functions: Functions,
     plugin_loads: IntCounterVec,
     plugin_compile: GaugeVec,
@@ -52,6 +57,9 @@ pub struct Telemetry {
     ready: Gauge,
 }
 
+/// Removes the metric with these labels from a family.
+type Remove = dyn Fn(&HashMap<&str, &str>) + Send + Sync;
+
 /// Sets gauges to where things stand; false if there is nothing more to ask for.
 type Ask = dyn Fn() -> bool + Send + Sync;
 
@@ -62,7 +70,7 @@ impl Telemetry {
     /// If this page names a metric twice.
     pub fn new(version: &str, runtime: &str) -> Result<Self, MetricsError> {
         let registry = Registry::new();
-        let page = Page(&registry);
+        let page = Page { registry: &registry, removers: RefCell::default() };
         let build = page.gauges("build_info", "Always 1; what runs.", &["version", "onnxruntime"])?;
         build.with_label_values(&[version, runtime]).set(1.0);
         let telemetry = Self {
@@ -115,11 +123,27 @@ impl Telemetry {
                 &["listener", "reason"],
             )?,
             ready: page.gauge("ready", "1 when every function is warm and nothing drains.")?,
+            removers: page.removers.into_inner(),
             registry,
         };
         #[cfg(target_os = "linux")]
         telemetry.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(telemetry)
+    }
+
+    /// A function is served no more: nothing of it is shown from now on.
+    pub fn forget(&self, tenant: &TenantId, function: &FunctionName) {
+        self.functions.forget(tenant, function);
+        for family in self.registry.gather() {
+            let Some(remove) = self.removers.get(family.name()) else { continue };
+            for metric in family.get_metric() {
+                let labels: HashMap<_, _> = metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+                let is = |label, value| labels.get(label) == Some(&value);
+                if is("tenant", tenant.as_str()) && is("function", function.as_str()) {
+                    remove(&labels);
+                }
+            }
+        }
     }
 
     /// Everything in Prometheus' text format.
@@ -291,7 +315,10 @@ impl Drop for InFlight {
 }
 
 /// Registers metrics under the host's prefix.
-pub(crate) struct Page<'a>(&'a Registry);
+pub(crate) struct Page<'a> {
+    registry: &'a Registry,
+    removers: RefCell<HashMap<String, Box<Remove>>>,
+}
 
 impl Page<'_> {
     fn register<M: prometheus::core::Collector + Clone + 'static>(
@@ -299,16 +326,33 @@ impl Page<'_> {
         metric: prometheus::Result<M>,
     ) -> Result<M, MetricsError> {
         let metric = metric?;
-        self.0.register(Box::new(metric.clone()))?;
+        self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
     }
 
+    /// One whose metrics can be removed when what they are of is gone.
+    fn register_vec<B: MetricVecBuilder>(
+        &self,
+        name: &str,
+        metric: prometheus::Result<MetricVec<B>>,
+    ) -> Result<MetricVec<B>, MetricsError>
+    where
+        MetricVec<B>: prometheus::core::Collector + Clone + Send + Sync + 'static,
+    {
+        let vec = self.register(metric)?;
+        let removed = vec.clone();
+        // What is gone already need not be removed.
+        let remove = Box::new(move |labels: &HashMap<&str, &str>| drop(removed.remove(labels)));
+        self.removers.borrow_mut().insert(format!("sandmill_{name}"), remove);
+        Ok(vec)
+    }
+
     pub(crate) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
-        self.register(IntCounterVec::new(Opts::new(name, help).namespace("sandmill"), labels))
+        self.register_vec(name, IntCounterVec::new(Opts::new(name, help).namespace("sandmill"), labels))
     }
 
     pub(crate) fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
-        self.register(IntGaugeVec::new(Opts::new(name, help).namespace("sandmill"), labels))
+        self.register_vec(name, IntGaugeVec::new(Opts::new(name, help).namespace("sandmill"), labels))
     }
 
     fn int_gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
@@ -316,7 +360,7 @@ impl Page<'_> {
     }
 
     fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, MetricsError> {
-        self.register(GaugeVec::new(Opts::new(name, help).namespace("sandmill"), labels))
+        self.register_vec(name, GaugeVec::new(Opts::new(name, help).namespace("sandmill"), labels))
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<Gauge, MetricsError> {
@@ -339,7 +383,7 @@ impl Page<'_> {
         buckets: &[f64],
     ) -> Result<HistogramVec, MetricsError> {
         let opts = HistogramOpts::new(name, help).namespace("sandmill").buckets(buckets.to_vec());
-        self.register(HistogramVec::new(opts, labels))
+        self.register_vec(name, HistogramVec::new(opts, labels))
     }
 }
 
@@ -360,6 +404,23 @@ mod tests {
         assert_eq!(in_flight(), Some(true));
         drop(guard);
         assert_eq!(in_flight(), Some(false));
+    }
+
+    #[test]
+    fn a_function_that_is_gone_is_shown_no_more() {
+        let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
+        let names = ["digits", "angle"].map(|name| FunctionName::new(name).expect("a name"));
+        let tenant = TenantId::local();
+        for name in &names {
+            drop(telemetry.admitted(tenant.clone(), name.clone()));
+            telemetry.placed(&tenant, name, "cpu");
+            telemetry.breaker(&tenant, name).moved(BreakerState::Open);
+            telemetry.model(&tenant, name, "model").happened(&sandmill_domain::ModelEvent::LoadFailed);
+        }
+        let shown = || String::from_utf8(telemetry.render().expect("renders")).expect("text");
+        assert!(shown().contains("digits") && shown().contains("angle"));
+        telemetry.forget(&tenant, &names[0]);
+        assert!(!shown().contains("digits") && shown().contains("angle"), "{}", shown());
     }
 
     #[test]

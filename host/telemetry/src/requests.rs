@@ -138,6 +138,17 @@ impl Functions {
         })
     }
 
+    /// Requests under way still add up, to nowhere.
+    pub(crate) fn forget(&self, tenant: &TenantId, function: &FunctionName) {
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = Known::clone(&self.known.load());
+        if let Some(functions) = known.get_mut(tenant) {
+            functions.remove(function);
+        }
+        known.retain(|_, functions| !functions.is_empty());
+        self.known.store(Arc::new(known));
+    }
+
     /// What all threads have added up goes to the page.
     pub(crate) fn put_together(&self) {
         self.nobody.put_together();

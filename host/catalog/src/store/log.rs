@@ -142,6 +142,21 @@ impl<S: State> Log<S> {
         Ok(())
     }
 
+    /// At most `max` records after a revision, in order, each with its own.
+    ///
+    /// # Errors
+    /// If one cannot be read, or is damaged.
+    pub async fn entries(&self, after: Revision, max: usize) -> Result<Vec<(Revision, Entry<S::Change>)>, StoreError> {
+        let numbers = (after.0..).skip(1).take(max);
+        let reads = futures_util::stream::iter(numbers).map(|number| async move { Ok((number, self.record(number).await?)) });
+        let mut reads = pin!(reads.buffered(self.store.options().reads_in_flight.max(1)));
+        let mut entries = Vec::new();
+        while let Some((number, Some(entry))) = reads.try_next().await? {
+            entries.push((Revision(number), entry));
+        }
+        Ok(entries)
+    }
+
     async fn record(&self, number: u64) -> Result<Option<Entry<S::Change>>, StoreError> {
         let path = self.owner.record(number);
         let Some(bytes) = self.store.read(&path, RECORD_BYTES_MAX as u64).await? else { return Ok(None) };

@@ -4,7 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sandmill_domain::{FunctionName, ReleaseNumber, TenantId};
+use sandmill_domain::control::Quotas;
+use sandmill_domain::{FunctionName, ReleaseNumber, Scope, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::ids::{Id, Label, Place};
@@ -80,18 +81,6 @@ pub enum Pin {
         /// Which.
         version: Label,
     },
-}
-
-/// What a key allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Scope {
-    /// Calling functions.
-    Invoke,
-    /// Uploading, releasing, rolling back, deleting.
-    Deploy,
-    /// Everything, keys included.
-    Admin,
 }
 
 /// A key, without its secret.
@@ -188,30 +177,6 @@ pub enum TenantChange {
         /// Which.
         places: BTreeSet<Place>,
     },
-}
-
-/// What one tenant may use; what is not given is as the host has it by default.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Quotas {
-    /// Requests begun per second.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub requests_per_second_max: Option<u64>,
-    /// Requests under way at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub concurrency_max: Option<u64>,
-    /// Plugin instances alive at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instances_max: Option<u64>,
-    /// The memory limits of those instances together, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub guest_memory_bytes_max: Option<u64>,
-    /// Functions.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub functions_max: Option<u64>,
-    /// All uploads together, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub stored_bytes_max: Option<u64>,
 }
 
 /// What changes in the host's own log.

@@ -1,0 +1,431 @@
+//! The control plane: tenants, keys and releases, changed in the catalog's store and then served here. Joins the store, the sandbox
+//! and the engine; how it is asked over HTTP is the edge's matter.
+
+mod deploy;
+mod folders;
+mod follow;
+mod keys;
+mod views;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use sandmill_catalog::store::{Author, Catalog, Label, Revision, Store, StoreOptions, SystemChange, TenantChange, TenantState};
+use sandmill_catalog::{ArchiveLimits, FileLimits};
+use sandmill_domain::control::{
+    Answer, Answered, Ask, Asked, Deployment, FunctionDetail, FunctionSummary, Identity, NewKey, Quotas, Refused, TenantDetail,
+    TenantTerms,
+};
+use sandmill_domain::ports::{Body, BoxFuture, Control, Keys};
+use sandmill_domain::{Advice, Code, Fault, FunctionName, ReleaseNumber, TenantId};
+use tokio::sync::Semaphore;
+
+use self::deploy::Wanted;
+use self::folders::Folders;
+use self::follow::{Following, Name};
+use self::keys::KeyRing;
+pub(crate) use self::keys::NoKeys;
+use self::views::refused;
+use crate::accounts::Accounts;
+use crate::config::Config;
+use crate::holdings::Holdings;
+
+/// Records that one answer tells at most.
+const AUDIT_MAX: usize = 500;
+/// Deployments of one tenant, those that wait included: others have theirs, too.
+const TENANT_DEPLOYS_MAX: usize = 4;
+/// By whom changes are that nobody asked for.
+const HOST: &str = "host";
+
+/// The control plane of one host.
+pub(crate) struct ControlPlane {
+    this: Weak<Self>,
+    catalog: Catalog,
+    keys: Arc<KeyRing>,
+    accounts: Accounts,
+    holdings: Arc<Holdings>,
+    folders: Folders,
+    following: Following,
+    file_limits: FileLimits,
+    archive_limits: ArchiveLimits,
+    poll: Duration,
+    /// Whether there are functions that should answer and do not yet.
+    starting: AtomicBool,
+    /// Deployments at work,
+    deploys: Semaphore,
+    /// those that wait included,
+    deploys_waiting: Semaphore,
+    /// and those of each tenant, of which one is at work at a time.
+    tenants: Mutex<HashMap<TenantId, Arc<TenantDeploys>>>,
+}
+
+struct TenantDeploys {
+    all: Semaphore,
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// Opens the store that a configuration names.
+pub(crate) async fn open_store(location: &str) -> Result<Store> {
+    Store::open(location, StoreOptions::default()).await.context("the store cannot be used")
+}
+
+impl ControlPlane {
+    /// Opens the store and reads it; nothing is served yet. In a store without keys there is one tenant, everybody's.
+    pub(crate) async fn start(config: &Config, store: Store, holdings: Arc<Holdings>) -> Result<Arc<Self>> {
+        let catalog = Catalog::load(store).await.context("the store cannot be read")?;
+        let folders = Folders::open(&config.store.work())?;
+        let plane = Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            catalog,
+            keys: Arc::default(),
+            accounts: Accounts::new(config.tenant_limits()),
+            holdings,
+            folders,
+            following: Following::default(),
+            file_limits: FileLimits { environment: false, ..config.file_limits() },
+            archive_limits: config.store.archive_limits(),
+            poll: config.store.poll(),
+            starting: AtomicBool::new(true),
+            deploys: Semaphore::new(config.store.deploys_max()),
+            deploys_waiting: Semaphore::new(config.store.deploys_max() + config.store.deploys_waiting_max()),
+            tenants: Mutex::default(),
+        });
+        plane.take_over(&plane.catalog.snapshot());
+        if plane.keys.is_empty() {
+            config.refuse_exposed("the store has no keys: make one with `sandmill init`")?;
+            plane.add_local().await?;
+        }
+        Ok(plane)
+    }
+
+    /// Who asks, for the edge.
+    pub(crate) fn keys(&self) -> Arc<dyn Keys> {
+        Arc::clone(&self.keys) as Arc<dyn Keys>
+    }
+
+    /// Has all functions answer that can; with those that cannot, the host is up all the same.
+    pub(crate) async fn serve_all(&self) -> Vec<Name> {
+        self.settle().await;
+        self.starting.store(false, Ordering::Relaxed);
+        self.holdings.names()
+    }
+
+    fn is_starting(&self) -> bool {
+        self.starting.load(Ordering::Relaxed)
+    }
+
+    async fn add_local(&self) -> Result<()> {
+        let local = TenantId::local();
+        if self.catalog.snapshot().system.state.tenants().contains_key(&local) {
+            return Ok(());
+        }
+        let author = Author { by: HOST.to_owned(), from: String::new(), at_ms: keys::now_ms() };
+        let change = |_: &_| Ok(SystemChange::TenantAdded { tenant: local.clone(), weight: 1, quotas: Quotas::default() });
+        match self.catalog.change_system(None, &author, change).await {
+            Ok(_) => Ok(self.catalog.refresh().await?),
+            // Another host was first.
+            Err(_) if self.catalog.snapshot().system.state.tenants().contains_key(&local) => Ok(()),
+            Err(error) => bail!(error),
+        }
+    }
+
+    /// What is known of a tenant; nothing of one that is not there.
+    fn tenant(&self, tenant: &TenantId) -> Arc<TenantState> {
+        self.catalog.snapshot().tenants.get(tenant).map(|head| Arc::clone(&head.state)).unwrap_or_default()
+    }
+
+    fn quotas(&self, tenant: &TenantId) -> Quotas {
+        self.catalog.snapshot().system.state.tenants().get(tenant).map(|tenant| tenant.quotas).unwrap_or_default()
+    }
+
+    fn answered(&self, tenant: &TenantId, answer: Answer) -> Answered {
+        let snapshot = self.catalog.snapshot();
+        Answered { revision: snapshot.tenants.get(tenant).map_or(0, |head| head.revision.0), answer }
+    }
+
+    fn answered_by_system(&self, answer: Answer) -> Answered {
+        Answered { revision: self.catalog.snapshot().system.revision.0, answer }
+    }
+
+    async fn answer(&self, asked: Asked, body: &mut dyn Body) -> Result<Answered, Refused> {
+        let author = author(&asked);
+        let revision = asked.revision.map(Revision);
+        let begun = Instant::now();
+        let Some(tenant) = asked.tenant else { return self.answer_operator(asked.ask, revision, &author).await };
+        if asked.ask.is_for_operators() {
+            return self.answer_of_tenant(asked.ask, &tenant, revision, &author).await;
+        }
+        self.must_be_there(&tenant)?;
+        match asked.ask {
+            Ask::Deploy { function, dry_run } => {
+                let wanted = Wanted { name: (tenant, function), dry_run, revision, author };
+                self.queue_deployment(wanted, body, begun).await
+            }
+            ask => self.answer_tenant(ask, tenant, revision, &author, &asked.caller).await,
+        }
+    }
+
+    fn must_be_there(&self, tenant: &TenantId) -> Result<(), Fault> {
+        match self.catalog.snapshot().tenants.contains_key(tenant) {
+            true => Ok(()),
+            false => Err(Fault::new(Code::NotFound, format!("there is no tenant `{tenant}`"))),
+        }
+    }
+
+    async fn answer_tenant(
+        &self,
+        ask: Ask,
+        tenant: TenantId,
+        revision: Option<Revision>,
+        author: &Author,
+        caller: &sandmill_domain::Caller,
+    ) -> Result<Answered, Refused> {
+        let answer = match ask {
+            Ask::WhoAmI => Answer::Identity(identity(caller)),
+            Ask::Functions => self.functions(&tenant),
+            Ask::Function(function) => self.function_detail(&(tenant.clone(), function))?,
+            Ask::Difference { function, from, to } => {
+                let name = (tenant.clone(), function);
+                let known = self.function(&name).ok_or_else(|| missing(&name.1))?;
+                let (from, to) = (views::kept(&known, &name.1, from)?, views::kept(&known, &name.1, to)?);
+                Answer::Difference(views::difference(&name.1, from, to))
+            }
+            Ask::RollBack { function, to } => self.roll_back((tenant.clone(), function), to, revision, author).await?,
+            Ask::Delete(function) => self.delete((tenant.clone(), function), revision, author).await?,
+            Ask::Keys => Answer::Keys { keys: self.tenant(&tenant).keys().values().map(views::key).collect() },
+            Ask::AddKey(wanted) => self.add_key(&tenant, wanted, revision, author).await?,
+            Ask::RevokeKey(id) => {
+                let id = label(id)?;
+                let change = |_: &_| Ok(TenantChange::KeyRevoked { id: id.clone() });
+                self.catalog.change_tenant(&tenant, revision, author, change).await.map_err(refused)?;
+                self.take_over(&self.catalog.snapshot());
+                Answer::Gone {}
+            }
+            Ask::Audit { after } => {
+                let log = self.catalog.store().tenant_log(&tenant);
+                let entries = log.entries(Revision(after), AUDIT_MAX + 1).await.map_err(views::store_fault)?;
+                let entries: Vec<_> = entries.iter().map(|(at, entry)| views::tenant_entry(*at, entry)).collect();
+                page(entries)
+            }
+            _ => return Err(Fault::new(Code::NotFound, "nothing is served at this path").into()),
+        };
+        Ok(self.answered(&tenant, answer))
+    }
+
+    fn functions(&self, tenant: &TenantId) -> Answer {
+        let state = self.tenant(tenant);
+        let summary = |(name, function): (&FunctionName, &sandmill_catalog::store::Function)| FunctionSummary {
+            function: name.clone(),
+            release: function.current.number.0.get(),
+            released_at_ms: function.current.at_ms,
+            serving: self.holdings.current(tenant, name).is_some_and(|held| held.number() == function.current.number),
+        };
+        Answer::Functions { functions: state.functions().iter().map(summary).collect() }
+    }
+
+    fn function_detail(&self, name: &Name) -> Result<Answer, Fault> {
+        let function = self.function(name).ok_or_else(|| missing(&name.1))?;
+        let loaded: Vec<_> = self.holdings.of(&name.0, &name.1).iter().map(|held| held.number()).collect();
+        Ok(Answer::Function(FunctionDetail {
+            function: name.1.clone(),
+            release: function.current.number.0.get(),
+            releases: function.kept().map(|release| views::release(release, &loaded)).collect(),
+            trouble: self.following.trouble(name),
+        }))
+    }
+
+    async fn roll_back(
+        &self,
+        name: Name,
+        to: Option<ReleaseNumber>,
+        revision: Option<Revision>,
+        author: &Author,
+    ) -> Result<Answer, Refused> {
+        let begun = Instant::now();
+        let _turn = self.following.turn(&name).await;
+        let before = self.function(&name).ok_or_else(|| missing(&name.1))?;
+        let to = match to {
+            Some(number) => views::kept(&before, &name.1, number)?.number,
+            None => {
+                let only = || Fault::new(Code::Conflict, format!("`{}` has no release but the one that answers", name.1));
+                before.before.first().ok_or_else(only)?.number
+            }
+        };
+        let change = |_: &_| Ok(TenantChange::RolledBack { function: name.1.clone(), to });
+        self.catalog.change_tenant(&name.0, revision, author, change).await.map_err(refused)?;
+        self.settle_function(&name).await;
+        if let Some(why) = self.following.trouble(&name) {
+            // It is written down, and other hosts may serve it: this one says why it does not.
+            return Err(Fault::new(Code::NotReady, format!("it was taken back, but cannot be served here yet: {why}")).into());
+        }
+        let ms = (begun.elapsed().as_secs_f64() * 1e5).round() / 100.0;
+        Ok(Answer::Deployed(Deployment {
+            function: name.1,
+            release: to.0.get(),
+            previous: Some(before.current.number.0.get()),
+            dry_run: false,
+            steps: vec![sandmill_domain::control::StepDetail { step: sandmill_domain::control::Step::Publish, ms }],
+            models: Vec::new(),
+            sample: None,
+        }))
+    }
+
+    async fn delete(&self, name: Name, revision: Option<Revision>, author: &Author) -> Result<Answer, Refused> {
+        let _turn = self.following.turn(&name).await;
+        let change = |_: &_| Ok(TenantChange::FunctionDeleted { function: name.1.clone() });
+        self.catalog.change_tenant(&name.0, revision, author, change).await.map_err(refused)?;
+        self.forget(&name);
+        Ok(Answer::Gone {})
+    }
+
+    async fn add_key(
+        &self,
+        tenant: &TenantId,
+        wanted: NewKey,
+        revision: Option<Revision>,
+        author: &Author,
+    ) -> Result<Answer, Refused> {
+        let (key, secret) = keys::make(wanted);
+        let change = |_: &_| Ok(TenantChange::KeyAdded(key.clone()));
+        self.catalog.change_tenant(tenant, revision, author, change).await.map_err(refused)?;
+        self.take_over(&self.catalog.snapshot());
+        Ok(Answer::KeyAdded { key: views::key(&key), secret })
+    }
+
+    /// About all tenants, or the operators themselves.
+    async fn answer_operator(&self, ask: Ask, revision: Option<Revision>, author: &Author) -> Result<Answered, Refused> {
+        let answer = match ask {
+            Ask::Tenants => {
+                let snapshot = self.catalog.snapshot();
+                let tenants = snapshot.system.state.tenants().keys();
+                Answer::Tenants { tenants: tenants.filter_map(|tenant| self.tenant_detail(tenant)).collect() }
+            }
+            Ask::Keys => {
+                let keys = self.catalog.snapshot().system.state.keys().values().map(views::key).collect();
+                Answer::Keys { keys }
+            }
+            Ask::AddKey(wanted) => {
+                let (key, secret) = keys::make(wanted);
+                let change = |_: &_| Ok(SystemChange::KeyAdded(key.clone()));
+                self.catalog.change_system(revision, author, change).await.map_err(refused)?;
+                self.take_over(&self.catalog.snapshot());
+                Answer::KeyAdded { key: views::key(&key), secret }
+            }
+            Ask::RevokeKey(id) => self.revoke_operator(label(id)?, revision, author).await?,
+            Ask::Audit { after } => {
+                let log = self.catalog.store().system_log();
+                let entries = log.entries(Revision(after), AUDIT_MAX + 1).await.map_err(views::store_fault)?;
+                page(entries.iter().map(|(at, entry)| views::system_entry(*at, entry)).collect())
+            }
+            _ => return Err(Fault::new(Code::InvalidInput, "name a tenant in the path, as in /v1/tenants/{tenant}/…").into()),
+        };
+        Ok(self.answered_by_system(answer))
+    }
+
+    async fn revoke_operator(&self, id: Label, revision: Option<Revision>, author: &Author) -> Result<Answer, Refused> {
+        let state = Arc::clone(&self.catalog.snapshot().system.state);
+        if state.keys().len() == 1 && state.keys().contains_key(&id) {
+            let message = "it is the last operator's key, without which anybody would be one: make another first";
+            return Err(Fault::new(Code::Conflict, message).into());
+        }
+        let change = |_: &_| Ok(SystemChange::KeyRevoked { id: id.clone() });
+        self.catalog.change_system(revision, author, change).await.map_err(refused)?;
+        self.take_over(&self.catalog.snapshot());
+        Ok(Answer::Gone {})
+    }
+
+    /// About one tenant, for operators.
+    async fn answer_of_tenant(
+        &self,
+        ask: Ask,
+        tenant: &TenantId,
+        revision: Option<Revision>,
+        author: &Author,
+    ) -> Result<Answered, Refused> {
+        let (tenant, name) = (tenant.clone(), tenant);
+        let change = move |_: &_| {
+            let tenant = tenant.clone();
+            Ok(match &ask {
+                Ask::AddTenant(TenantTerms { weight, quotas }) => {
+                    SystemChange::TenantAdded { tenant, weight: *weight, quotas: *quotas }
+                }
+                Ask::ChangeTenant(TenantTerms { weight, quotas }) => {
+                    SystemChange::TenantChanged { tenant, weight: *weight, quotas: *quotas }
+                }
+                _ => SystemChange::TenantRemoved { tenant },
+            })
+        };
+        self.catalog.change_system(revision, author, change).await.map_err(refused)?;
+        // Its log is read before anybody asks for it.
+        self.catalog.refresh().await.map_err(views::store_fault)?;
+        self.settle().await;
+        let Some(detail) = self.tenant_detail(name) else {
+            self.accounts.forget(name);
+            return Ok(self.answered_by_system(Answer::Gone {}));
+        };
+        Ok(self.answered_by_system(Answer::Tenant(detail)))
+    }
+
+    fn tenant_detail(&self, tenant: &TenantId) -> Option<TenantDetail> {
+        let snapshot = self.catalog.snapshot();
+        let known = snapshot.system.state.tenants().get(tenant)?;
+        let terms = TenantTerms { weight: known.weight, quotas: known.quotas };
+        Some(TenantDetail { tenant: tenant.clone(), terms, functions: self.tenant(tenant).functions().len() })
+    }
+
+    /// Waits for a place among those at work, and then is not cut off when whoever asked goes away: all of it happens, or nothing.
+    async fn queue_deployment(&self, wanted: Wanted, body: &mut dyn Body, begun: Instant) -> Result<Answered, Refused> {
+        let full = |code, message: &str| Fault::new(code, message).advising(Advice::RetryAfter(Duration::from_secs(5)));
+        let of_tenant = self.deploys_of(&wanted.name.0);
+        let own = "the tenant has as many deployments under way as it may";
+        let Ok(_own) = of_tenant.all.try_acquire() else { return Err(full(Code::TooManyRequests, own).into()) };
+        let all = "the host has as many deployments under way as it may";
+        let Ok(_place) = self.deploys_waiting.try_acquire() else { return Err(full(Code::Overloaded, all).into()) };
+        let received = self.receive(body).await?;
+        let _turn = of_tenant.turn.lock().await;
+        let closed = |error| Fault::new(Code::NotReady, "the host stops").because(error);
+        let _at_work = self.deploys.acquire().await.map_err(closed)?;
+        let Some(plane) = self.this.upgrade() else { return Err(Fault::new(Code::NotReady, "the host stops").into()) };
+        let deployment = tokio::spawn(async move { plane.deploy(received, wanted, begun).await });
+        deployment.await.unwrap_or_else(|error| Err(Fault::new(Code::Internal, "the deployment broke off").because(error).into()))
+    }
+
+    fn deploys_of(&self, tenant: &TenantId) -> Arc<TenantDeploys> {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(TenantDeploys { all: Semaphore::new(TENANT_DEPLOYS_MAX), turn: tokio::sync::Mutex::default() });
+        Arc::clone(tenants.entry(tenant.clone()).or_insert_with(new))
+    }
+}
+
+impl Control for ControlPlane {
+    fn ask<'a>(&'a self, asked: Asked, body: &'a mut dyn Body) -> BoxFuture<'a, Result<Answered, Refused>> {
+        Box::pin(self.answer(asked, body))
+    }
+}
+
+fn author(asked: &Asked) -> Author {
+    let from = asked.caller.from.map(|address| address.to_string()).unwrap_or_default();
+    Author { by: asked.caller.key.to_string(), from, at_ms: keys::now_ms() }
+}
+
+fn identity(caller: &sandmill_domain::Caller) -> Identity {
+    Identity { key: caller.key.to_string(), tenant: caller.tenant.clone(), scopes: caller.scopes.clone() }
+}
+
+fn label(id: String) -> Result<Label, Fault> {
+    Label::new(id).map_err(|error| Fault::new(Code::NotFound, error.to_string()))
+}
+
+fn missing(function: &FunctionName) -> Fault {
+    Fault::new(Code::NotFound, format!("no function `{function}`"))
+}
+
+/// One more than an answer tells was asked for.
+fn page(mut entries: Vec<sandmill_domain::control::AuditEntry>) -> Answer {
+    let more = entries.len() > AUDIT_MAX;
+    entries.truncate(AUDIT_MAX);
+    Answer::Audit { entries, more }
+}

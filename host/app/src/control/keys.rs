@@ -1,0 +1,139 @@
+//! Keys: made here, known by the digests that the catalog has of them, and told from one another at every request.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use sandmill_catalog::Digest;
+use sandmill_catalog::store::{Key, Label, Snapshot};
+use sandmill_domain::control::NewKey;
+use sandmill_domain::ports::Keys;
+use sandmill_domain::{Caller, Code, Fault, Scope, TenantId};
+use subtle::ConstantTimeEq;
+
+/// Begins every secret, so that one that lies about is known for what it is.
+const PREFIX: &str = "sm";
+/// Of the key's own id, and of what nobody can guess.
+const ID_BYTES: usize = 5;
+const SECRET_BYTES: usize = 24;
+/// Whoever asks where there are no keys.
+const ANYBODY: &str = "anybody";
+
+/// All keys, as the catalog last had them.
+#[derive(Default)]
+pub(crate) struct KeyRing(ArcSwap<Ring>);
+
+#[derive(Default)]
+struct Ring {
+    /// None before the catalog was read.
+    keys: Option<HashMap<String, Vec<Holder>>>,
+}
+
+struct Holder {
+    tenant: Option<TenantId>,
+    key: Key,
+    id: Arc<str>,
+}
+
+impl KeyRing {
+    /// From now on these are the keys.
+    pub(crate) fn set(&self, snapshot: &Snapshot) {
+        let operators = snapshot.system.state.keys().values().map(|key| (None, key));
+        let tenants = snapshot
+            .tenants
+            .iter()
+            .flat_map(|(tenant, head)| head.state.keys().values().map(move |key| (Some(tenant.clone()), key)));
+        let mut keys: HashMap<String, Vec<Holder>> = HashMap::new();
+        for (tenant, key) in operators.chain(tenants) {
+            let holder = Holder { tenant, key: key.clone(), id: key.id.as_str().into() };
+            keys.entry(key.id.as_str().to_owned()).or_default().push(holder);
+        }
+        self.0.store(Arc::new(Ring { keys: Some(keys) }));
+    }
+
+    /// Whether there is any key: if not, whoever reaches this host is its operator.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.load().keys.as_ref().is_some_and(HashMap::is_empty)
+    }
+}
+
+impl Keys for KeyRing {
+    fn holder(&self, secret: Option<&str>) -> Result<Caller, Fault> {
+        let ring = self.0.load();
+        let Some(keys) = &ring.keys else { return Err(Fault::new(Code::NotReady, "the keys are still being read")) };
+        let Some(secret) = secret else {
+            if keys.is_empty() {
+                return Ok(anybody());
+            }
+            return Err(Fault::new(Code::Unauthorized, "a key is needed: send it as `Authorization: Bearer sm_…`"));
+        };
+        let unknown = || Fault::new(Code::Unauthorized, "this key is not known, or not any more");
+        let id = id_of(secret).ok_or_else(unknown)?;
+        let digest = Digest::of(secret.as_bytes());
+        let holders = keys.get(id).map(Vec::as_slice).unwrap_or_default();
+        // All are compared, however early one is found.
+        let found =
+            holders.iter().fold(None, |found, holder| match digest.as_bytes().ct_eq(holder.key.sha256.as_bytes()).into() {
+                true => Some(holder),
+                false => found,
+            });
+        let holder = found.filter(|holder| holder.key.expires_at_ms.is_none_or(|end| now_ms() < end)).ok_or_else(unknown)?;
+        let scopes = holder.key.scopes.iter().copied().collect();
+        Ok(Caller { key: Arc::clone(&holder.id), tenant: holder.tenant.clone(), scopes, from: None })
+    }
+}
+
+/// Everybody's own tenant where there are no keys.
+fn anybody() -> Caller {
+    Caller { key: ANYBODY.into(), tenant: Some(TenantId::local()), scopes: vec![Scope::Admin], from: None }
+}
+
+/// Of a host that serves folders, and has no keys: whoever reaches it may call them, and ask how they do.
+pub(crate) struct NoKeys;
+
+impl Keys for NoKeys {
+    fn holder(&self, secret: Option<&str>) -> Result<Caller, Fault> {
+        match secret {
+            None => Ok(anybody()),
+            // Whoever sends one to a host without keys has mistaken the host, or relies on being told from others.
+            Some(_) => Err(Fault::new(Code::Unauthorized, "this host has no keys: leave out the header `Authorization`")),
+        }
+    }
+}
+
+/// A new key, and what its holder shows.
+pub(crate) fn make(wanted: NewKey) -> (Key, String) {
+    let id = random::<ID_BYTES>();
+    let secret = format!("{PREFIX}_{id}_{}", random::<SECRET_BYTES>());
+    let key = Key {
+        id: Label::new(id).expect("invariant: hexadecimal digits are a label"),
+        scopes: wanted.scopes.into_iter().collect(),
+        sha256: Digest::of(secret.as_bytes()),
+        label: wanted.label,
+        expires_at_ms: wanted.expires_in_seconds.map(|seconds| now_ms().saturating_add(seconds.saturating_mul(1000))),
+    };
+    (key, secret)
+}
+
+fn id_of(secret: &str) -> Option<&str> {
+    let (prefix, rest) = secret.split_once('_')?;
+    let (id, _secret) = rest.split_once('_')?;
+    (prefix == PREFIX && id.len() == 2 * ID_BYTES).then_some(id)
+}
+
+fn random<const N: usize>() -> String {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("invariant: the system has randomness once a process runs");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    UNIX_EPOCH.elapsed().map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The same, of a moment.
+pub(crate) fn ms_of(moment: SystemTime) -> u64 {
+    moment.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
