@@ -147,3 +147,17 @@ fn a_folder_that_turns_read_only_is_read_on() {
     });
     set_writable(&path, true);
 }
+
+#[tokio::test]
+async fn a_folder_has_two_names_and_memory_one() {
+    let root = tempfile::tempdir().expect("a folder");
+    let path = root.path().join("a b/store");
+    let url = format!("file://{}", path.to_str().expect("UTF-8").replace(' ', "%20"));
+    let log = sandmill_catalog::store::Store::open(&url, StoreOptions::default()).await.expect("a store").tenant_log(&tenant());
+    let head = log.append(&Default::default(), &crate::fixture::entry(key_added("a"))).await.expect("made");
+    let again = Backend::Folder(path.clone()).open().await;
+    assert_eq!(again.tenant_log(&tenant()).load().await.as_ref(), Ok(&head));
+    assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o700);
+    let memory = sandmill_catalog::store::Store::open("memory:", StoreOptions::default()).await.expect("a store");
+    assert_eq!(memory.tenant_log(&tenant()).load().await, Ok(Default::default()));
+}

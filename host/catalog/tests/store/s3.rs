@@ -78,7 +78,7 @@ async fn a_child_with_a_bucket() {
     let Ok(bucket) = env::var(BUCKET) else { return };
     contract::keep(|name| Backend::Cloud(format!("{bucket}/{name}"))).await;
     let missing = Store::open("s3://no-such-bucket/x", StoreOptions::default()).await;
-    assert!(matches!(missing, Err(StoreError::Missing { .. })), "{missing:?}");
+    assert!(matches!(missing, Err(StoreError::Location { .. })), "{missing:?}");
     println!("the child is content");
 }
 
