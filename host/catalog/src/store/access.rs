@@ -152,7 +152,7 @@ impl Store {
     /// Deletes many objects, some at once.
     pub(crate) async fn delete_all(&self, paths: Vec<Path>) -> Result<(), StoreError> {
         let deletions = paths.into_iter().map(|path| async move { self.delete(&path).await });
-        futures_util::stream::iter(deletions).buffer_unordered(self.options().reads_in_flight).try_collect().await
+        futures_util::stream::iter(deletions).buffer_unordered(self.options().reads()).try_collect().await
     }
 }
 

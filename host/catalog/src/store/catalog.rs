@@ -131,7 +131,7 @@ impl Catalog {
             (tenant.clone(), proceed(&log, known.tenants.get(tenant)).await)
         });
         let reads: Vec<_> = reads.collect();
-        let mut ended = futures_util::stream::iter(reads).buffer_unordered(store.options().reads_in_flight.max(1));
+        let mut ended = futures_util::stream::iter(reads).buffer_unordered(store.options().reads());
         let mut snapshot = Snapshot { system: system.clone(), ..Snapshot::default() };
         let mut trouble = None;
         while let Some((tenant, read)) = ended.next().await {

@@ -133,7 +133,7 @@ impl<S: State> Log<S> {
         let Some(first) = self.record(head.revision.0 + 1).await? else { return Ok(()) };
         self.apply(head, &first)?;
         let reads = futures_util::stream::iter(head.revision.0 + 1..=last).map(|number| self.record(number));
-        let mut reads = pin!(reads.buffered(self.store.options().reads_in_flight.max(1)));
+        let mut reads = pin!(reads.buffered(self.store.options().reads()));
         while let Some(Some(entry)) = reads.try_next().await? {
             self.apply(head, &entry)?;
         }

@@ -35,10 +35,13 @@ fn pin(name: &str) -> BTreeSet<Pin> {
 fn state() -> TenantState {
     let mut state = TenantState::default();
     let mut changes = vec![plugin("1", 6), pinned(1, BTreeSet::new())];
-    changes
-        .extend((2..=5).map(|number| {
-            if number == 4 { pinned(4, pin("resize")) } else { released("digits", number, [blob(number.into())]) }
-        }));
+    changes.extend(
+        (2..=5).map(
+            |number| {
+                if number == 4 { pinned(4, pin("resize")) } else { released("digits", number, [blob(number.into())]) }
+            },
+        ),
+    );
     changes.push(TenantChange::Condemned { places: [blob(9).place].into() });
     changes.push(key_added("ci"));
     for change in changes {

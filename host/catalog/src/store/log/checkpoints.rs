@@ -9,7 +9,7 @@ use crate::store::layout::number;
 use crate::store::state::State;
 
 /// A checkpoint, in bytes; a larger one is not written.
-const CHECKPOINT_BYTES_MAX: u64 = 256 << 20;
+const CHECKPOINT_BYTES_MAX: u64 = 32 << 20;
 
 /// Checkpoints that are kept: the one before the newest, for readers that have just found it.
 const CHECKPOINTS_KEPT: usize = 2;

@@ -90,6 +90,8 @@ impl TenantState {
             return Err(Refusal::NotNext { function: function.clone(), number: release.number, next });
         }
         bounds::length("a manifest", &release.manifest, bounds::MANIFEST_BYTES_MAX)?;
+        let manifests = self.functions.values().flat_map(Function::kept).map(|kept| kept.manifest.len());
+        bounds::at_most("bytes of manifests", manifests.sum::<usize>() + release.manifest.len(), bounds::MANIFESTS_BYTES_MAX)?;
         bounds::files(&release.files)?;
         bounds::at_most("versions that a release is made of", release.pins.len(), PINS_MAX)?;
         if let Some(pin) = release.pins.iter().find(|pin| !self.has(pin)) {
