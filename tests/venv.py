@@ -21,7 +21,7 @@ def make():
     except ImportError:
         sys.exit("Python cannot make virtual environments here; type: apt-get install python3-venv")
     shutil.rmtree(VENV, ignore_errors=True)
-    print(f"making {VENV} for the tests (about 60 MB to download)", flush=True)
+    print(f"making {VENV} for the tests (about 100 MB to download)", flush=True)
     subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
     subprocess.run([VENV / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input",
                     "--require-hashes", "--only-binary", ":all:", "-r", REQUIREMENTS], check=True)

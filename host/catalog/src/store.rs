@@ -7,8 +7,10 @@
 mod access;
 mod blobs;
 mod catalog;
+mod change;
 mod codec;
 mod collect;
+mod create;
 mod doctor;
 mod error;
 mod failure;

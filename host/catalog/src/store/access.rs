@@ -1,6 +1,4 @@
-//! Single objects, read, created and deleted under time limits with bounded repetition. Knows nothing of what they hold.
-//!
-//! The heart is [`Store::create`]: a number of a log is taken by exactly one record, and whoever took it knows.
+//! Single objects, read, listed and deleted under time limits with bounded repetition. Knows nothing of what they hold.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::time::{sleep, timeout};
 
 use super::error::StoreError;
@@ -26,15 +24,6 @@ pub(super) struct Inner {
     pub(super) local: Option<Local>,
     pub(super) location: String,
     pub(super) options: StoreOptions,
-}
-
-/// Whose object it is now.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Created {
-    /// Ours, as it was read back.
-    Ours,
-    /// Another's, who came first.
-    Others,
 }
 
 impl fmt::Debug for Store {
@@ -75,7 +64,7 @@ impl Store {
         }
     }
 
-    async fn get(&self, path: &Path, bytes_max: u64) -> Result<Bytes, Failure> {
+    pub(super) async fn get(&self, path: &Path, bytes_max: u64) -> Result<Bytes, Failure> {
         self.limited(async {
             let found = self.0.client.get(path).await?;
             match found.meta.size {
@@ -122,87 +111,6 @@ impl Store {
         }
     }
 
-    /// Creates an object whose bytes are like no other's, and reads it back. A try whose end is not known is told apart from
-    /// another writer's by what lies there.
-    ///
-    /// # Errors
-    /// [`StoreError::Unknown`] if it cannot be told whether it is there, or will be; otherwise it is not.
-    pub(crate) async fn create(&self, path: &Path, bytes: &Bytes) -> Result<Created, StoreError> {
-        let mut doubt = None;
-        let mut cause = String::new();
-        for retry in 0..=self.options().retries {
-            self.wait_before(retry).await;
-            let failure = match self.create_once(path, bytes).await {
-                Ok(()) => return self.confirm(path, bytes).await,
-                Err(failure) => failure,
-            };
-            if let Failure::Broken(cause) = failure {
-                return Err(self.unknown(path, cause));
-            }
-            match self.look(path, bytes).await {
-                // Whose medium is full, or who refuses, cannot have written it: nobody knows what happened.
-                Some(Created::Ours) if !failure.is_passing() && failure != Failure::Exists && doubt.is_none() => {
-                    return Err(self.unknown(path, format!("{failure:?}")));
-                }
-                Some(Created::Ours) => return self.settle(path).await,
-                Some(Created::Others) => return Ok(Created::Others),
-                None => {}
-            }
-            match failure {
-                Failure::Unsent(text) => cause = text,
-                Failure::Doubtful(text) => doubt = Some(text),
-                Failure::Exists => doubt = Some("it was said to be there, and cannot be read".into()),
-                failure => return Err(self.end(path, doubt, failure)),
-            }
-        }
-        Err(self.end(path, doubt, Failure::Unsent(cause)))
-    }
-
-    fn end(&self, path: &Path, doubt: Option<String>, failure: Failure) -> StoreError {
-        match doubt {
-            Some(cause) => self.unknown(path, cause),
-            None => self.fail(path)(failure),
-        }
-    }
-
-    fn unknown(&self, path: &Path, cause: String) -> StoreError {
-        StoreError::Unknown { object: self.name(path), cause }
-    }
-
-    /// One try, without a look at what came of it.
-    pub(super) async fn create_once(&self, path: &Path, bytes: &Bytes) -> Result<(), Failure> {
-        let payload = PutPayload::from_bytes(bytes.clone());
-        self.limited(async { Ok(self.0.client.put_opts(path, payload, PutMode::Create.into()).await?) }).await?;
-        // The object is there by now: what fails here leaves it in doubt.
-        self.sync_folders(path).await.map_err(|error| Failure::Broken(error.to_string()))
-    }
-
-    /// Whose object lies there, if that can be told.
-    async fn look(&self, path: &Path, bytes: &Bytes) -> Option<Created> {
-        match self.get(path, u64::MAX).await {
-            Ok(found) if found == *bytes => Some(Created::Ours),
-            Ok(_) => Some(Created::Others),
-            Err(_) => None,
-        }
-    }
-
-    /// A store that said it had written is taken at its word only once.
-    async fn confirm(&self, path: &Path, bytes: &Bytes) -> Result<Created, StoreError> {
-        let what = match self.retry(|| self.get(path, u64::MAX)).await {
-            Ok(found) if found == *bytes => return Ok(Created::Ours),
-            Ok(_) => "it said that it had written a new object, and holds another in its place",
-            Err(Failure::Missing) => "it said that it had written an object which is not there",
-            Err(failure) => return Err(self.unknown(path, format!("{failure:?}"))),
-        };
-        Err(StoreError::Unfaithful { object: self.name(path), what: what.into() })
-    }
-
-    /// On a disk an object may be seen before it is safe.
-    async fn settle(&self, path: &Path) -> Result<Created, StoreError> {
-        self.sync_object(path).await.map_err(|error| self.unknown(path, error.to_string()))?;
-        Ok(Created::Ours)
-    }
-
     /// A try under the time limit. Its end is not known if it takes longer.
     pub(super) async fn limited<T>(&self, attempt: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         within(self.options().timeout, attempt).await
@@ -241,10 +149,10 @@ impl Store {
         tokio::task::spawn_blocking(move || sync(&local, &path)).await.map_err(std::io::Error::other)?
     }
 
-    /// Does something to many objects, some at once.
+    /// Deletes many objects, some at once.
     pub(crate) async fn delete_all(&self, paths: Vec<Path>) -> Result<(), StoreError> {
         let deletions = paths.into_iter().map(|path| async move { self.delete(&path).await });
-        futures_util::stream::iter(deletions).buffer_unordered(self.options().reads_in_flight).try_collect().await
+        futures_util::stream::iter(deletions).buffer_unordered(self.options().reads()).try_collect().await
     }
 }
 

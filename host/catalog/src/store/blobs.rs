@@ -129,8 +129,10 @@ impl Blobs {
         sent?;
         match within(self.store.options().transfer_timeout, async { Ok(upload.complete().await?) }).await {
             Ok(_) => Ok(()),
-            // What is there with its whole length is whole: the parts were all taken.
-            Err(Failure::Doubtful(_)) => Ok(self.store.sync_object(object).await.map_err(Failure::from)?),
+            // It appears as a whole or not at all.
+            Err(Failure::Doubtful(_)) if self.store.size(object).await?.is_some() => {
+                Ok(self.store.sync_object(object).await.map_err(Failure::from)?)
+            }
             Err(failure) => Err(failure.into()),
         }
     }

@@ -9,12 +9,13 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::StreamExt;
 use sandmill_domain::TenantId;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::access::Store;
+use super::change::Change;
 use super::error::StoreError;
 use super::log::{ChangeError, Head, Log, Revision};
-use super::records::{Author, Entry, SystemChange, TenantChange};
+use super::records::{Author, SystemChange, TenantChange};
 use super::state::{Refusal, State, SystemState, TenantState};
 
 /// All that was known at one moment, each log by itself.
@@ -130,7 +131,7 @@ impl Catalog {
             (tenant.clone(), proceed(&log, known.tenants.get(tenant)).await)
         });
         let reads: Vec<_> = reads.collect();
-        let mut ended = futures_util::stream::iter(reads).buffer_unordered(store.options().reads_in_flight.max(1));
+        let mut ended = futures_util::stream::iter(reads).buffer_unordered(store.options().reads());
         let mut snapshot = Snapshot { system: system.clone(), ..Snapshot::default() };
         let mut trouble = None;
         while let Some((tenant, read)) = ended.next().await {
@@ -212,61 +213,5 @@ async fn proceed<S: State>(log: &Log<S>, known: Option<&Head<S>>) -> Result<Head
     match known {
         Some(head) => log.catch_up(head).await,
         None => log.load().await,
-    }
-}
-
-/// A change on its way into a log.
-struct Change<'a, S, P> {
-    log: Log<S>,
-    author: &'a Author,
-    seen: Option<Revision>,
-    publish: P,
-}
-
-impl<S: State, P: Fn(&Head<S>) + Sync> Change<'_, S, P> {
-    async fn make(
-        &self,
-        mut head: Head<S>,
-        mut change: impl FnMut(&S) -> Result<S::Change, Refusal> + Send,
-    ) -> Result<Revision, ChangeError> {
-        let options = self.log.options().clone();
-        for retry in 0..=options.conflict_retries {
-            if retry > 0 {
-                sleep(options.backoff(retry)).await;
-            }
-            if self.seen.is_some_and(|seen| seen != head.revision) {
-                head = self.newer(&head).await?;
-            }
-            if self.seen.is_some_and(|seen| seen != head.revision) {
-                break;
-            }
-            let made = match change(&head.state) {
-                Ok(change) => self.log.append(&head, &Entry::new(self.author, change)).await,
-                Err(refusal) => Err(refusal.into()),
-            };
-            let before = head.revision;
-            match made {
-                Ok(made) => {
-                    (self.publish)(&made);
-                    return Ok(made.revision);
-                }
-                Err(ChangeError::Store(StoreError::Conflict { .. })) => head = self.newer(&head).await?,
-                Err(refused @ ChangeError::Refused(_)) => {
-                    head = self.newer(&head).await?;
-                    // Only what rests on an old state may be right in a new one.
-                    if head.revision == before {
-                        return Err(refused);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(self.log.conflict(head.revision).into())
-    }
-
-    async fn newer(&self, head: &Head<S>) -> Result<Head<S>, StoreError> {
-        let head = self.log.catch_up(head).await?;
-        (self.publish)(&head);
-        Ok(head)
     }
 }

@@ -43,7 +43,7 @@ pub struct Collected {
     pub condemned: usize,
     /// Objects that were deleted; also some that an earlier collection had condemned, and did not get to.
     pub deleted: usize,
-    /// Halves of uploads whose process has died, in a store that is a folder.
+    /// Halves of objects whose writer was killed, in a store that is a folder.
     pub leftovers: usize,
 }
 
@@ -105,10 +105,10 @@ impl Catalog {
         Ok(count)
     }
 
-    /// A folder keeps the halves of uploads whose process was killed, and lists them nowhere.
+    /// A folder keeps the halves of what was being written when a process was killed, and lists them nowhere.
     async fn sweep(&self, tenant: &TenantId, now: SystemTime, grace: Duration) -> Result<usize, StoreError> {
         let Some(local) = self.store().0.local.clone() else { return Ok(0) };
-        let prefix = layout::blobs(tenant);
+        let prefix = layout::tenant(tenant);
         let fail = self.store().fail(&prefix);
         let sweep = move || {
             let mut count = 0;

@@ -94,7 +94,7 @@ pub async fn doctor(store: &Store) -> Result<Report, StoreError> {
         let head = examine_log::<TenantState>(store, &mut own).await?;
         let orphans = listed.iter().filter(|object| is_orphan(&head.state, &object.location));
         own.orphans = orphans.map(|object| Orphan { object: object.location.to_string(), bytes: object.size }).collect();
-        examine_blobs(store, tenant, &head.state, &mut own).await?;
+        examine_blobs(store, tenant, &head, &mut own).await?;
         report.logs.push(own);
     }
     Ok(report)
@@ -154,20 +154,32 @@ async fn examine_checkpoint<S: State>(log: &Log<S>, head: &Head<S>, report: &mut
     Ok(())
 }
 
-async fn examine_blobs(store: &Store, tenant: &TenantId, state: &TenantState, report: &mut LogReport) -> Result<(), StoreError> {
+async fn examine_blobs(
+    store: &Store,
+    tenant: &TenantId,
+    head: &Head<TenantState>,
+    report: &mut LogReport,
+) -> Result<(), StoreError> {
     let blobs = store.blobs(tenant);
-    let reads = state.live_blobs().map(|blob| async { (*blob, blobs.check(blob).await) });
+    let reads = head.state.live_blobs().map(|blob| async { (*blob, blobs.check(blob).await) });
     let reads: Vec<_> = reads.collect();
     let mut reads = futures_util::stream::iter(reads).buffered(BLOBS_IN_FLIGHT);
+    let mut bad = Vec::new();
     while let Some((blob, read)) = reads.next().await {
         match read {
             Ok(()) => {
                 report.blobs += 1;
                 report.blob_bytes += blob.len;
             }
-            Err(error) => report.troubles.push(Trouble::Blob(blob, damage(error)?)),
+            Err(error) => bad.push((blob, damage(error)?)),
         }
     }
+    if !bad.is_empty() {
+        // A collector may have deleted since what is named no more.
+        let now = store.tenant_log(tenant).catch_up(head).await.unwrap_or_else(|_| head.clone());
+        bad.retain(|(blob, _)| now.state.uploads().is_live(blob.place));
+    }
+    report.troubles.extend(bad.into_iter().map(|(blob, error)| Trouble::Blob(blob, error)));
     Ok(())
 }
 

@@ -123,6 +123,6 @@ impl StoreError {
 
     /// Whether what is in the store is at fault, and no repetition helps.
     pub fn is_damage(&self) -> bool {
-        matches!(self, Self::Corrupt { .. } | Self::Newer { .. })
+        matches!(self, Self::Corrupt { .. } | Self::Newer { .. } | Self::TooLarge { .. })
     }
 }

@@ -39,6 +39,11 @@ impl Failure {
         matches!(self, Self::Unsent(_) | Self::Doubtful(_))
     }
 
+    /// It did not happen, and will not.
+    pub(crate) fn is_final(&self) -> bool {
+        !self.is_passing() && *self != Self::Exists
+    }
+
     /// For an operation that may be repeated at will: a read, or a deletion.
     pub(crate) fn into_error(self, object: String) -> StoreError {
         match self {

@@ -52,6 +52,11 @@ pub(super) fn number(path: &Path) -> Option<u64> {
     plain.then(|| digits.parse().ok()).flatten()
 }
 
+/// All that is a tenant's.
+pub(crate) fn tenant(tenant: &TenantId) -> Path {
+    Path::from(format!("tenants/{tenant}"))
+}
+
 pub(crate) fn blobs(tenant: &TenantId) -> Path {
     Path::from(format!("tenants/{tenant}/blobs"))
 }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -15,6 +15,8 @@ use object_store::path::Path as Object;
 #[derive(Clone, Debug)]
 pub(crate) struct Local {
     root: PathBuf,
+    /// Its device and number: a volume that goes away leaves another folder in its place.
+    identity: (u64, u64),
 }
 
 impl Local {
@@ -27,7 +29,8 @@ impl Local {
         if let Some(parent) = root.parent() {
             sync(parent)?;
         }
-        Ok(Self { root })
+        let identity = identity(&root)?;
+        Ok(Self { root, identity })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -40,6 +43,9 @@ impl Local {
 
     /// All folders that lead to an object are on the disk. Nearly free for those that are there already.
     pub(crate) fn sync_folders(&self, object: &Object) -> io::Result<()> {
+        if identity(&self.root)? != self.identity {
+            return Err(io::Error::other("this is not the folder that was opened: its volume may be gone"));
+        }
         let path = self.path(object);
         let folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root));
         folders.into_iter().try_for_each(sync)
@@ -74,6 +80,11 @@ impl Local {
     }
 }
 
+fn identity(folder: &Path) -> io::Result<(u64, u64)> {
+    let metadata = folder.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
 fn is_staged(path: &Path) -> bool {
     let suffix = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('#'));
     suffix.is_some_and(|(_, suffix)| !suffix.is_empty() && suffix.bytes().all(|byte| byte.is_ascii_digit()))
@@ -104,5 +115,8 @@ mod tests {
         assert_eq!(found.iter().map(|(path, _)| path.file_name().expect("named")).collect::<Vec<_>>(), ["x#1"]);
         local.sync_object(&Object::from("tenants/x")).expect("synced");
         assert!(Local::make(&local.root().join("tenants/x")).is_err(), "a file is no folder");
+        fs::rename(local.root(), folder.path().join("gone")).expect("moved");
+        fs::create_dir_all(local.root().join("tenants")).expect("made");
+        assert!(local.sync_folders(&Object::from("tenants/x")).is_err(), "another folder is not the store");
     }
 }

@@ -1,6 +1,8 @@
 //! One log of numbered records, each created only if it is absent: whoever creates the next number has changed the state, and
 //! nobody else has. Knows nothing of what changes mean.
 
+mod checkpoints;
+
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::pin;
@@ -11,20 +13,16 @@ use futures_util::{StreamExt, TryStreamExt};
 use sandmill_domain::TenantId;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tokio::time::timeout;
 
-use super::access::{Created, Store};
-use super::codec::{corrupt, decode, decode_checkpoint, encode, encode_checkpoint};
+use super::access::Store;
+use super::codec::{corrupt, decode, encode};
+use super::create::Created;
 use super::error::StoreError;
 use super::layout::{Owner, number};
 use super::options::StoreOptions;
 use super::records::Entry;
 use super::state::{RECORD_BYTES_MAX, Refusal, State, SystemState, TenantState};
-
-/// A checkpoint, in bytes; a larger one is not written.
-const CHECKPOINT_BYTES_MAX: u64 = 256 << 20;
-
-/// Checkpoints that are kept: the one before the newest, for readers that have just found it.
-const CHECKPOINTS_KEPT: usize = 2;
 
 /// How many records a log has; 0 for an empty one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -135,7 +133,7 @@ impl<S: State> Log<S> {
         let Some(first) = self.record(head.revision.0 + 1).await? else { return Ok(()) };
         self.apply(head, &first)?;
         let reads = futures_util::stream::iter(head.revision.0 + 1..=last).map(|number| self.record(number));
-        let mut reads = pin!(reads.buffered(self.store.options().reads_in_flight.max(1)));
+        let mut reads = pin!(reads.buffered(self.store.options().reads()));
         while let Some(Some(entry)) = reads.try_next().await? {
             self.apply(head, &entry)?;
         }
@@ -198,8 +196,9 @@ impl<S: State> Log<S> {
             return Err(self.conflict(Revision(number)).into());
         }
         let head = Head { revision: Revision(number), state: Arc::new(state) };
-        if number.is_multiple_of(self.store.options().checkpoint_every.max(1)) {
-            self.write_checkpoint(&head).await;
+        if number.is_multiple_of(self.options().checkpoint_every.max(1)) {
+            // Nothing but the time of a start depends on it.
+            let _ = timeout(self.options().timeout, self.write_checkpoint(&head)).await;
         }
         Ok(head)
     }
@@ -214,49 +213,5 @@ impl<S: State> Log<S> {
             return Ok(bytes);
         }
         Err(StoreError::TooLarge { object: self.name_of(number), len: bytes.len() as u64, max: RECORD_BYTES_MAX as u64 })
-    }
-
-    /// One that is damaged is passed over, for the records say the same; that it is, the doctor tells.
-    async fn newest_checkpoint(&self) -> Result<Head<S>, StoreError> {
-        for number in self.checkpoints().await? {
-            match self.checkpoint(number).await {
-                Ok(Some(head)) => return Ok(head),
-                Ok(None) | Err(StoreError::Corrupt { .. } | StoreError::TooLarge { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Head::default())
-    }
-
-    /// The numbers of all checkpoints that are listed, from the newest on.
-    pub(crate) async fn checkpoints(&self) -> Result<Vec<u64>, StoreError> {
-        let listed = self.store.list(&self.owner.checkpoints(), None).await?;
-        let mut numbers: Vec<_> = listed.iter().filter_map(|object| number(&object.location)).collect();
-        numbers.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(numbers)
-    }
-
-    /// A checkpoint, checked.
-    pub(crate) async fn checkpoint(&self, number: u64) -> Result<Option<Head<S>>, StoreError> {
-        let path = self.owner.checkpoint(number);
-        let Some(bytes) = self.store.read(&path, CHECKPOINT_BYTES_MAX).await? else { return Ok(None) };
-        let found = decode_checkpoint::<S>(|| self.store.name(&path), &bytes)?;
-        if found.revision != number {
-            return Err(corrupt(self.store.name(&path), format!("it is of revision {}", found.revision)));
-        }
-        Ok(Some(Head { revision: Revision(number), state: Arc::new(found.state) }))
-    }
-
-    /// As well as it can: nothing but the time of a start depends on it.
-    async fn write_checkpoint(&self, head: &Head<S>) {
-        let bytes = encode_checkpoint(head.revision.0, &*head.state);
-        if bytes.len() as u64 > CHECKPOINT_BYTES_MAX {
-            return;
-        }
-        if self.store.create_once(&self.owner.checkpoint(head.revision.0), &bytes).await.is_err() {
-            return;
-        }
-        let old = self.checkpoints().await.unwrap_or_default().into_iter().skip(CHECKPOINTS_KEPT);
-        let _ = self.store.delete_all(old.map(|number| self.owner.checkpoint(number)).collect()).await;
     }
 }

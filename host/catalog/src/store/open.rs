@@ -9,8 +9,9 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
-use super::access::{Created, Inner, Store};
+use super::access::{Inner, Store};
 use super::codec::{decode, encode};
+use super::create::Created;
 use super::error::StoreError;
 use super::failure::Failure;
 use super::ids::Id;
@@ -101,8 +102,8 @@ impl Store {
             );
         }
         // What is sure to have failed tells more than what follows from it.
-        if let (None, Some(Err(failure))) = (winners.first(), ended.into_iter().find(is_refusal)) {
-            return Err(self.fail(path)(failure));
+        if let (None, Some(failure)) = (winners.first(), ended.into_iter().filter_map(Result::err).find(Failure::is_final)) {
+            return Err(self.refusal(path, failure));
         }
         let Some(found) = self.read(path, SMALL_BYTES_MAX).await? else { return self.probe_alone(path).await };
         if winners.first().is_some_and(|winner| rivals[*winner] != found) {
@@ -142,6 +143,16 @@ impl Store {
         }
     }
 
+    fn refusal(&self, path: &Path, failure: Failure) -> StoreError {
+        match failure {
+            // Objects are missing when they are read; when they are written, what should hold them is.
+            Failure::Missing => {
+                StoreError::Location { location: self.location().to_owned(), why: "there is no such bucket or container".into() }
+            }
+            failure => self.fail(path)(failure),
+        }
+    }
+
     fn not_conditional(&self, what: String) -> StoreError {
         StoreError::NotConditional { store: self.location().to_owned(), what }
     }
@@ -149,8 +160,4 @@ impl Store {
     fn unfaithful(&self, path: &Path, what: &str) -> StoreError {
         StoreError::Unfaithful { object: self.name(path), what: what.into() }
     }
-}
-
-fn is_refusal(ended: &Result<(), Failure>) -> bool {
-    ended.as_ref().is_err_and(|failure| !failure.is_passing() && *failure != Failure::Exists)
 }

@@ -48,6 +48,11 @@ impl Default for StoreOptions {
 }
 
 impl StoreOptions {
+    /// At least one, or nothing would ever be read.
+    pub(crate) fn reads(&self) -> usize {
+        self.reads_in_flight.max(1)
+    }
+
     /// The wait before a try, counted from 1 for the first one that is a repetition.
     pub(crate) fn backoff(&self, retry: u32) -> Duration {
         let doubled = self.backoff_first.saturating_mul(1 << (retry - 1).min(16));

@@ -2,6 +2,7 @@
 //! read it: what one accepts, all accept.
 
 mod bounds;
+mod changes;
 mod keys;
 mod ledger;
 mod refusal;

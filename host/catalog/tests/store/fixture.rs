@@ -5,6 +5,7 @@ use std::fs;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::memory::InMemory;
 use sandmill_catalog::Digest;
@@ -46,7 +47,9 @@ impl Backend {
     /// Small parts, so that small files have several; what S3 takes has its own least.
     pub(crate) fn options(&self) -> StoreOptions {
         let part_bytes = if matches!(self, Self::Cloud(_)) { 5 << 20 } else { 64 << 10 };
-        StoreOptions { part_bytes, ..StoreOptions::default() }
+        // Waits on a disk are real ones.
+        let backoff_first = Duration::from_millis(if matches!(self, Self::Folder(_)) { 5 } else { 100 });
+        StoreOptions { part_bytes, backoff_first, ..StoreOptions::default() }
     }
 
     /// How many changes one of many writers makes.

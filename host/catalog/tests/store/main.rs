@@ -10,4 +10,5 @@ mod faulty;
 mod fixture;
 mod golden;
 mod properties;
+mod refusals;
 mod s3;

@@ -15,8 +15,10 @@ pub(super) const FILES_MAX: usize = 256;
 pub(super) const PATH_BYTES_MAX: usize = 255;
 /// A manifest, in bytes.
 pub(super) const MANIFEST_BYTES_MAX: usize = 256 << 10;
+/// All manifests of a tenant's kept releases, in bytes: every host has them in memory.
+pub(super) const MANIFESTS_BYTES_MAX: usize = 16 << 20;
 /// What is known of a plugin or a model, in bytes.
-pub(super) const ABOUT_BYTES_MAX: usize = 64 << 10;
+pub(super) const ABOUT_BYTES_MAX: usize = 16 << 10;
 /// A text for people, in bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 255;
 /// Versions that a release is made of.
