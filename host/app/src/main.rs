@@ -9,6 +9,7 @@ mod config_sandbox;
 mod config_tls;
 mod deploy;
 mod invoke;
+mod no_keys;
 mod process;
 mod report;
 mod serve;
