@@ -168,6 +168,9 @@ struct Edge {
     ping_timeout_ms: Option<Millis>,
     discard_bytes_max: Option<Size>,
     discard_timeout_ms: Option<Millis>,
+    upload_bytes_max: Option<ByteSize<1, { 1024 * GIB }>>,
+    upload_timeout_ms: Option<Count<1, DAY_MS>>,
+    upload_pause_timeout_ms: Option<Millis>,
     drain_timeout_ms: Option<Millis>,
     drain_idle_timeout_ms: Option<Millis>,
 }
@@ -346,6 +349,9 @@ impl Edge {
         set(&mut limits.ping_time, self.ping_timeout_ms.map(Count::as_millis));
         set(&mut limits.discard_bytes_max, self.discard_bytes_max.map(ByteSize::get));
         set(&mut limits.discard_time, self.discard_timeout_ms.map(Count::as_millis));
+        set(&mut limits.upload_bytes_max, self.upload_bytes_max.map(|size| size.get() as u64));
+        set(&mut limits.upload_time, self.upload_timeout_ms.map(Count::as_millis));
+        set(&mut limits.upload_pause_time, self.upload_pause_timeout_ms.map(Count::as_millis));
         set(&mut limits.drain_time, self.drain_timeout_ms.map(Count::as_millis));
         set(&mut limits.drain_idle_time, self.drain_idle_timeout_ms.map(Count::as_millis));
         limits

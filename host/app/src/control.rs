@@ -27,7 +27,6 @@ use self::deploy::Wanted;
 use self::folders::Folders;
 use self::follow::{Following, Name};
 use self::keys::KeyRing;
-pub(crate) use self::keys::NoKeys;
 use self::views::refused;
 use crate::accounts::Accounts;
 use crate::config::Config;

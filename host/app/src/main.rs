@@ -13,6 +13,7 @@ mod control;
 mod deploy;
 mod holdings;
 mod invoke;
+mod no_keys;
 mod process;
 mod report;
 mod serve;

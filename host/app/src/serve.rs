@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use sandmill_catalog::FunctionSpec;
 use sandmill_domain::ports::Service;
 use sandmill_domain::{ReleaseNumber, TenantId};
-use sandmill_edge::{Addresses, Edge};
+use sandmill_edge::{Addresses, Edge, EdgeParts};
 use sandmill_engine::{DeviceMemory, Devices, Engine};
 use sandmill_pipeline::{Account, Pipeline};
 use sandmill_sandbox::{Sandbox, SandboxError, SandboxOptions};
@@ -21,6 +21,7 @@ use crate::cli::ServeOptions;
 use crate::config::Config;
 use crate::deploy::{Deployer, Place};
 use crate::holdings::Holdings;
+use crate::no_keys::NoKeys;
 use crate::process::take_descriptors;
 use crate::report::say;
 
@@ -56,7 +57,9 @@ async fn serve(config: &Config) -> Result<()> {
     pipeline.watch_host(deployer.engine.ailing());
     let service = Arc::clone(&pipeline) as Arc<dyn Service>;
     watch_devices(&telemetry);
-    let edge = Edge::bind(config.edge_options(), service, Arc::clone(&telemetry), VERSION)?;
+    let (keys, telemetry_of_edge) = (Arc::new(NoKeys), Arc::clone(&telemetry));
+    let parts = EdgeParts { service, keys, control: None, telemetry: telemetry_of_edge, version: VERSION };
+    let edge = Edge::bind(config.edge_options(), parts)?;
     let stop = stop_on_signals(Arc::clone(&pipeline), Arc::clone(&telemetry))?;
     let addresses = edge.addresses();
     let (listen, control) = (addresses.listen_url(), addresses.control_url());

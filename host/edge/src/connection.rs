@@ -22,7 +22,7 @@ use crate::io::{Dialect, Socket, Stream};
 use crate::linger::{self, Patience};
 use crate::options::EdgeLimits;
 use crate::reload::Tls;
-use crate::request::{self, Listener};
+use crate::request::{self, Entrance, Listener};
 use crate::shared::Shared;
 use crate::status;
 use crate::tls::ALPN_HTTP2;
@@ -69,6 +69,8 @@ pub(crate) struct Context {
 pub(crate) async fn serve(stream: TcpStream, mut context: Context) {
     // A connection that a drain took from the backlog sees the phase, too.
     context.phase.mark_changed();
+    let peer = stream.peer_addr().ok();
+    let entrance = Entrance { listener: context.listener, from: peer.map(|peer| peer.ip().to_canonical()) };
     let activity = Arc::new(Activity::new(&context.shared.limits));
     let socket = Socket::new(stream, Arc::clone(&activity));
     let opened = match context.tls.clone() {
@@ -76,8 +78,8 @@ pub(crate) async fn serve(stream: TcpStream, mut context: Context) {
         Some(tls) => open_tls(socket, &tls, &activity, &mut context).await,
     };
     match opened {
-        Some((stream, Dialect::Http1)) => serve_http1(stream, &activity, context).await,
-        Some((stream, Dialect::Http2)) => serve_http2(stream, &activity, context).await,
+        Some((stream, Dialect::Http1)) => serve_http1(stream, &activity, entrance, context).await,
+        Some((stream, Dialect::Http2)) => serve_http2(stream, &activity, entrance, context).await,
         None => {}
     }
 }
@@ -144,8 +146,8 @@ async fn step<W: Future>(work: W, activity: &Activity, phase: &mut watch::Receiv
     }
 }
 
-async fn serve_http1(stream: Stream, activity: &Arc<Activity>, mut context: Context) {
-    let service = service(activity, &context);
+async fn serve_http1(stream: Stream, activity: &Arc<Activity>, entrance: Entrance, mut context: Context) {
+    let service = service(activity, entrance, &context.shared);
     let mut http = http1_builder(&context.shared.limits).serve_connection(TokioIo::new(stream), service);
     loop {
         match turn(&mut http, activity, &mut context.phase).await {
@@ -171,11 +173,11 @@ async fn serve_http1(stream: Stream, activity: &Arc<Activity>, mut context: Cont
     linger::close(http.into_parts().io.into_inner(), Patience::new(&context.shared.limits)).await;
 }
 
-async fn serve_http2(stream: Stream, activity: &Arc<Activity>, mut context: Context) {
+async fn serve_http2(stream: Stream, activity: &Arc<Activity>, entrance: Entrance, mut context: Context) {
     activity.multiplex();
     // A drain that began before is still to be told.
     context.phase.mark_changed();
-    let service = service(activity, &context);
+    let service = service(activity, entrance, &context.shared);
     let mut http = pin!(http2_builder(&context.shared.limits).serve_connection(TokioIo::new(stream), service));
     loop {
         match turn(http.as_mut(), activity, &mut context.phase).await {
@@ -194,12 +196,13 @@ async fn serve_http2(stream: Stream, activity: &Arc<Activity>, mut context: Cont
 
 fn service(
     activity: &Arc<Activity>,
-    context: &Context,
+    entrance: Entrance,
+    shared: &Arc<Shared>,
 ) -> impl HttpService<Incoming, ResBody = Delivery, Error = Infallible, Future: Send + 'static> + use<> {
-    let (shared, listener, activity) = (Arc::clone(&context.shared), context.listener, Arc::clone(activity));
+    let (shared, activity) = (Arc::clone(shared), Arc::clone(activity));
     service_fn(move |request: Request<Incoming>| {
         let (shared, activity) = (Arc::clone(&shared), Arc::clone(&activity));
-        async move { Ok(request::answer(&shared, listener, &activity, request).await) }
+        async move { Ok(request::answer(&shared, entrance, &activity, request).await) }
     })
 }
 

@@ -1,61 +1,88 @@
-//! What the control listener answers: metrics, health, and where models stand. What a caller may do there is not asked yet: it
-//! listens where its operator alone is.
+//! What the control listener answers: metrics, health, where models stand, and below `/v1` the control plane.
+
+use std::net::IpAddr;
 
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
-use sandmill_domain::{Code, Fault, FunctionName, Reply, TenantId};
+use sandmill_domain::control::Refused;
+use sandmill_domain::{Caller, Code, Fault, Reply, Scope};
 use sandmill_protocol as protocol;
 use sandmill_telemetry::Telemetry;
 
-use crate::routes::{only_posts, only_reads};
+use crate::keys;
+use crate::plane;
+use crate::routes::{self, hide, only_posts, only_reads};
 use crate::shared::Shared;
+use crate::upload::Upload;
 
-/// The answer to `method` on `path`.
+/// The answer to a request, whose body is read where it has one.
 ///
 /// # Errors
-/// `NotFound`, `MethodNotAllowed`; `Internal` if the metrics cannot be rendered.
-pub(crate) fn answer(shared: &Shared, method: &Method, path: &str) -> Result<Reply, Fault> {
-    if let Some(rest) = path.strip_prefix("/functions/") {
-        return function(shared, method, rest);
+/// `NotFound`, `MethodNotAllowed`, `Unauthorized`, `Forbidden`; `Internal` if the metrics cannot be rendered; whatever the control
+/// plane refuses.
+pub(crate) async fn answer(shared: &Shared, from: Option<IpAddr>, head: &Parts, upload: &mut Upload) -> Result<Reply, Refused> {
+    let path = head.uri.path();
+    if path == "/v1" || path.starts_with("/v1/") {
+        return plane::answer(shared, from, head, upload).await;
     }
-    let answer: fn(&Shared) -> Result<Reply, Fault> = match path {
-        "/metrics" => metrics,
-        "/live" | "/v2/health/live" => |_shared| Ok(protocol::live(true)),
-        "/ready" => |shared| Ok(shared.unready().map_or_else(|| protocol::ready(true), |reason| protocol::unready(&reason))),
-        "/v2/health/ready" => |shared| Ok(protocol::ready(shared.unready().is_none())),
-        _ => return Err(unknown()),
+    let health: fn(&Shared) -> Reply = match path {
+        "/live" | "/v2/health/live" => |_shared| protocol::live(true),
+        "/ready" => |shared| shared.unready().map_or_else(|| protocol::ready(true), |reason| protocol::unready(&reason)),
+        "/v2/health/ready" => |shared| protocol::ready(shared.unready().is_none()),
+        _ => {
+            let caller = || keys::caller(&*shared.keys, &head.headers, from);
+            return Ok(with_a_key(shared, &head.method, path, caller)?);
+        }
     };
-    only_reads(method)?;
-    answer(shared)
+    only_reads(&head.method)?;
+    Ok(health(shared))
 }
 
-/// `{function}/models` and `{function}/models/{model}/recycle`.
-fn function(shared: &Shared, method: &Method, path: &str) -> Result<Reply, Fault> {
-    let parts: Vec<&str> = path.splitn(5, '/').collect();
-    let tenant = TenantId::local();
-    let name = |name| FunctionName::new(name).map_err(|error| Fault::new(Code::NotFound, error.to_string()));
+/// What is not for everybody.
+fn with_a_key(
+    shared: &Shared,
+    method: &Method,
+    path: &str,
+    caller: impl FnOnce() -> Result<Caller, Fault>,
+) -> Result<Reply, Fault> {
+    if path == "/metrics" {
+        only_reads(method)?;
+        return metrics(shared, &caller()?);
+    }
+    let (tenant, path) = routes::tenant(path, unknown)?;
+    let parts: Vec<&str> = path.strip_prefix("/functions/").ok_or_else(unknown)?.splitn(5, '/').collect();
+    let tenant = || {
+        let caller = caller()?;
+        caller.check(Scope::Deploy)?;
+        caller.tenant(tenant.as_ref()).map_err(|fault| hide(fault, unknown))
+    };
     match parts[..] {
         [function, "models"] => {
             only_reads(method)?;
-            Ok(protocol::models(function, &shared.service.models(&tenant, &name(function)?)?))
+            Ok(protocol::models(function, &shared.service.models(&tenant()?, &routes::function(function)?)?))
         }
         [function, "models", model, "recycle"] => {
             only_posts(method)?;
-            shared.service.recycle(&tenant, &name(function)?, model)?;
+            shared.service.recycle(&tenant()?, &routes::function(function)?, model)?;
             Ok(protocol::recycling(model))
         }
         _ => Err(unknown()),
     }
 }
 
-fn unknown() -> Fault {
-    let message = "nothing is served at this path; there is /metrics, /live, /ready, /functions/{function}/models and \
-        /functions/{function}/models/{model}/recycle";
+/// What there is nothing at, or nothing of the caller's.
+pub(crate) fn unknown() -> Fault {
+    let message = "nothing is served at this path; there is /metrics, /live, /ready, /functions/{function}/models, \
+        /functions/{function}/models/{model}/recycle and what /v1/openapi.json describes; functions may have /tenants/{tenant} \
+        before them, or in it, behind /v1";
     Fault::new(Code::NotFound, message)
 }
 
-fn metrics(shared: &Shared) -> Result<Reply, Fault> {
-    let text = shared.telemetry.render().map_err(|error| Fault::new(Code::Internal, "no metrics").because(error))?;
+/// All of them for an operator; for a tenant, its own.
+fn metrics(shared: &Shared, caller: &Caller) -> Result<Reply, Fault> {
+    let tenant = caller.tenant.as_ref().filter(|_tenant| shared.keys.exist());
+    let text = shared.telemetry.render(tenant).map_err(|error| Fault::new(Code::Internal, "no metrics").because(error))?;
     let headers = vec![(CONTENT_TYPE, HeaderValue::from_static(Telemetry::content_type()))];
     Ok(Reply { status: StatusCode::OK, headers, body: text.into() })
 }

@@ -16,7 +16,6 @@ use sandmill_telemetry::{Record, Telemetry, Visit};
 use crate::activity::Activity;
 use crate::buffered::Share;
 use crate::delivery::Delivery;
-use crate::status;
 
 /// What frames a message or speaks of one hop is the host's to say, and so is the date; a reply that brings it could break
 /// the connection's framing for the requests behind it. The only place where such headers are taken from a reply.
@@ -138,11 +137,9 @@ impl Exchange {
         self.received = bytes;
     }
 
-    /// It failed; what the client is told.
-    pub(crate) fn fail(&mut self, fault: Fault) -> Reply {
-        let reply = status::reply(&fault);
+    /// It failed.
+    pub(crate) fn fail(&mut self, fault: Fault) {
         self.fault = Some(fault);
-        reply
     }
 
     /// So much of its answer's body is with the kernel.

@@ -1,18 +1,25 @@
-//! Sockets, TLS and HTTP: accepts connections under a bound, asks the service whether a request may come in before it reads a
+//! Sockets, TLS and HTTP: accepts connections under a bound, asks who calls and whether a request may come in before it reads a
 //! body, and turns what comes back into a response and a record.
 //!
-//! It speaks to [`sandmill_domain::ports::Service`] alone: it knows no plugin, model, pipeline or catalog.
+//! It speaks to the ports [`sandmill_domain::ports::Service`], [`sandmill_domain::ports::Keys`] and
+//! [`sandmill_domain::ports::Control`] alone: it knows no plugin, model, pipeline or catalog.
 
 mod activity;
+mod archive;
 mod buffered;
 mod connection;
 mod control;
 mod delivery;
+mod digest;
 mod exchange;
 mod io;
+mod keys;
 mod linger;
 mod listen;
 mod options;
+mod plane;
+mod plane_head;
+mod plane_paths;
 mod reload;
 mod request;
 mod routes;
@@ -24,5 +31,5 @@ mod upload;
 
 pub use listen::BindError;
 pub use options::{EdgeLimits, EdgeOptions, TlsFiles};
-pub use serve::{Addresses, Drained, Edge};
+pub use serve::{Addresses, Drained, Edge, EdgeParts};
 pub use tls::{TlsError, TlsFile};

@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct EdgeOptions {
     /// Where functions are served; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Where metrics and health are answered, outside every bound of `listen`.
+    /// Where metrics, health and the control plane are answered, outside every bound of `listen`.
     pub control: SocketAddr,
     /// TLS alone is spoken on `listen`; without, plain HTTP is.
     pub listen_tls: Option<TlsFiles>,
@@ -51,7 +51,7 @@ pub struct EdgeLimits {
     /// A request's path and query, in bytes: 400 beyond. Default 8 KiB.
     pub uri_bytes_max: usize,
     /// All bodies that the host holds, of requests and of the functions' answers that are not written yet, in bytes: 503
-    /// beyond. Default 256 MiB.
+    /// beyond. Of a deployment it holds the piece that has just arrived. Default 256 MiB.
     pub buffered_bytes_max: usize,
     /// From a head's first byte to its last: 408 beyond. Default 10 s.
     pub head_time: Duration,
@@ -69,6 +69,12 @@ pub struct EdgeLimits {
     pub discard_bytes_max: usize,
     /// How long that may take. Default 500 ms.
     pub discard_time: Duration,
+    /// What a deployment may send, in bytes: 413 beyond. Default 2 GiB.
+    pub upload_bytes_max: u64,
+    /// From the first byte of a deployment to its last: 408 beyond. Default 30 minutes.
+    pub upload_time: Duration,
+    /// How long a deployment may send nothing: 408 beyond. Default 30 s.
+    pub upload_pause_time: Duration,
     /// From the call for an end to the cutting of what still runs. Default 30 s.
     pub drain_time: Duration,
     /// While draining, how long a connection without a request is kept for one that may be on its way. Default 500 ms.
@@ -93,6 +99,9 @@ impl Default for EdgeLimits {
             ping_time: Duration::from_secs(10),
             discard_bytes_max: 256 << 10,
             discard_time: Duration::from_millis(500),
+            upload_bytes_max: 2 << 30,
+            upload_time: Duration::from_secs(30 * 60),
+            upload_pause_time: Duration::from_secs(30),
             drain_time: Duration::from_secs(30),
             drain_idle_time: Duration::from_millis(500),
         }

@@ -2,17 +2,19 @@
 //! beyond what framing needs.
 
 use std::any::Any;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::header::{EXPECT, HOST};
+use http::header::{AUTHORIZATION, EXPECT, HOST};
 use http::request::Parts;
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
+use sandmill_domain::control::Refused;
 use sandmill_domain::ports::Target;
-use sandmill_domain::{Code, Deadline, Fault, Reply, RequestHead};
+use sandmill_domain::{Code, Deadline, Fault, Reply, RequestHead, Scope};
 use sandmill_protocol as protocol;
 use tokio::time::{Instant, timeout_at};
 
@@ -20,8 +22,10 @@ use crate::activity::Activity;
 use crate::control;
 use crate::delivery::Delivery;
 use crate::exchange::Exchange;
-use crate::routes::{Route, route};
+use crate::keys;
+use crate::routes::{Named, Route, route};
 use crate::shared::Shared;
+use crate::status;
 use crate::upload::{Upload, UploadBounds};
 
 /// How long past its deadline a call may take to say itself what it was doing.
@@ -32,28 +36,43 @@ const DEADLINE_GRACE: Duration = Duration::from_millis(250);
 pub(crate) enum Listener {
     /// The one for functions.
     Functions,
-    /// The one for metrics and health.
+    /// The one for metrics, health and the control plane.
     Control,
+}
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entrance {
+    pub(crate) listener: Listener,
+    /// The address at the other end of its connection; none if it has gone already.
+    pub(crate) from: Option<IpAddr>,
 }
 
 /// Answers one request; a panic on its way ends it alone. Dropping the future ends the call.
 pub(crate) async fn answer(
     shared: &Shared,
-    listener: Listener,
+    entrance: Entrance,
     activity: &Arc<Activity>,
     request: Request<Incoming>,
 ) -> Response<Delivery> {
     let (head, body) = request.into_parts();
     let mut upload = Upload::new(body);
-    let telemetry = (listener == Listener::Functions).then(|| Arc::clone(&shared.telemetry));
+    let telemetry = (entrance.listener == Listener::Functions).then(|| Arc::clone(&shared.telemetry));
     let mut exchange = Exchange::begin(&head, activity, telemetry);
     let waits_for_continue = head.headers.contains_key(EXPECT);
 
-    let walk = AssertUnwindSafe(walk(shared, listener, head, &mut upload, &mut exchange)).catch_unwind();
-    let result = walk.await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+    let walk = AssertUnwindSafe(walk(shared, entrance, head, &mut upload, &mut exchange)).catch_unwind();
+    let result = walk.await.unwrap_or_else(|panic| Err(panicked(panic.as_ref()).into()));
     exchange.received(upload.received());
-    let is_slow = result.as_ref().is_err_and(|fault| fault.code == Code::SlowRequest);
-    let reply = result.unwrap_or_else(|fault| exchange.fail(fault));
+    let is_slow = result.as_ref().is_err_and(|refused| refused.fault.code == Code::SlowRequest);
+    let reply = result.unwrap_or_else(|refused| {
+        let reply = match entrance.listener {
+            Listener::Functions => status::reply(&refused.fault),
+            Listener::Control => status::problem(&refused),
+        };
+        exchange.fail(refused.fault);
+        reply
+    });
 
     // HTTP/2 can tell the client to stop. HTTP/1 cannot: it sends the rest first, or finds the connection closed.
     let ended = upload.has_ended()
@@ -65,28 +84,47 @@ pub(crate) async fn answer(
 
 async fn walk(
     shared: &Shared,
-    listener: Listener,
+    entrance: Entrance,
+    head: Parts,
+    upload: &mut Upload,
+    exchange: &mut Exchange,
+) -> Result<Reply, Refused> {
+    check_uri(&head, shared.limits.uri_bytes_max)?;
+    check_host(&head)?;
+    match entrance.listener {
+        Listener::Functions => Ok(functions(shared, entrance.from, head, upload, exchange).await?),
+        Listener::Control => control::answer(shared, entrance.from, &head, upload).await,
+    }
+}
+
+/// What the listener for functions answers.
+async fn functions(
+    shared: &Shared,
+    from: Option<IpAddr>,
     head: Parts,
     upload: &mut Upload,
     exchange: &mut Exchange,
 ) -> Result<Reply, Fault> {
-    check_uri(&head, shared.limits.uri_bytes_max)?;
-    check_host(&head)?;
-    if listener == Listener::Control {
-        return control::answer(shared, &head.method, head.uri.path());
-    }
+    let target = |named: Named| {
+        let caller = keys::caller(&*shared.keys, &head.headers, from)?;
+        caller.check(Scope::Invoke)?;
+        named.of(&caller)
+    };
     match route(&head.method, head.uri.path())? {
         Route::Server => Ok(protocol::server_metadata(shared.version)),
         Route::Live => Ok(protocol::live(true)),
         Route::Ready => Ok(protocol::ready(shared.unready().is_none())),
-        Route::Model(target) => {
+        Route::Model(named) => {
+            let target = target(named)?;
             shared.service.describe(&target).map(|model| protocol::model_metadata(target.function.as_str(), &model))
         }
-        Route::ModelReady(target) => {
+        Route::ModelReady(named) => {
+            let target = target(named)?;
             shared.service.describe(&target).map(|model| protocol::model_ready(target.function.as_str(), model.ready))
         }
-        Route::Call { target, path_rest } => {
-            exchange.calls(target.form);
+        Route::Call { named, path_rest } => {
+            exchange.calls(named.form);
+            let target = target(named)?;
             call(shared, target, request_head(head, path_rest), upload, exchange).await
         }
     }
@@ -110,7 +148,7 @@ async fn call(
     let deadline = ticket.deadline();
 
     let until = Instant::from_std(deadline.instant()).min(Instant::now() + shared.limits.body_time);
-    let bounds = UploadBounds { bytes_max: ticket.body_bytes_max(), until };
+    let bounds = UploadBounds { bytes_max: ticket.body_bytes_max(), bound: "the function's limit (body_bytes_max)", until };
     let (body, mut share) = upload.read(bounds, &shared.buffered).await?;
 
     let call = ticket.call(sandmill_domain::Request { head, body });
@@ -141,8 +179,10 @@ fn check_host(head: &Parts) -> Result<(), Fault> {
     Ok(())
 }
 
-fn request_head(head: Parts, path_rest: String) -> RequestHead {
+fn request_head(mut head: Parts, path_rest: String) -> RequestHead {
     let query = head.uri.query().map(str::to_owned);
+    // A caller's secret is the host's alone: a plugin could use it to call as the caller.
+    head.headers.remove(AUTHORIZATION);
     RequestHead { method: head.method, path_rest, query, headers: head.headers }
 }
 

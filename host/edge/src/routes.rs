@@ -4,11 +4,12 @@ use std::num::NonZeroU64;
 
 use http::Method;
 use sandmill_domain::ports::{Form, Target};
-use sandmill_domain::{Advice, Code, Fault, FunctionName, ReleaseNumber, TenantId};
+use sandmill_domain::{Advice, Caller, Code, Fault, FunctionName, ReleaseNumber, TenantId};
 
 /// What a caller of an unknown path is told.
 const SERVED: &str = "nothing is served at this path; there is /fn/{function}, /fn/{function}/{rest}, /v2, /v2/health/live, \
-    /v2/health/ready, and under /v2/models/{model} or /v2/models/{model}/versions/{version}: the metadata, /ready and /infer";
+    /v2/health/ready, and under /v2/models/{model} or /v2/models/{model}/versions/{version}: the metadata, /ready and /infer; \
+    functions and models may have /tenants/{tenant} before them";
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,16 +21,44 @@ pub(crate) enum Route {
     /// Whether everything is warm.
     Ready,
     /// A model's metadata.
-    Model(Target),
+    Model(Named),
     /// Whether a model is warm.
-    ModelReady(Target),
+    ModelReady(Named),
     /// A call, which `Service::admit` may still refuse.
     Call {
         /// Of what.
-        target: Target,
+        named: Named,
         /// What follows the function's name, with its leading slash, percent-encoded; or empty.
         path_rest: String,
     },
+}
+
+/// A function as a path names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// None where the path leaves it to the caller's key.
+    pub(crate) tenant: Option<TenantId>,
+    pub(crate) function: FunctionName,
+    /// None for the current one.
+    pub(crate) release: Option<ReleaseNumber>,
+    pub(crate) form: Form,
+}
+
+impl Named {
+    /// What this caller means by it.
+    ///
+    /// # Errors
+    /// `NotFound`, as for an unknown path, for what is another tenant's; `InvalidInput` where an operator names no tenant.
+    pub(crate) fn of(self, caller: &Caller) -> Result<Target, Fault> {
+        let Self { tenant, function, release, form } = self;
+        let tenant = caller.tenant(tenant.as_ref()).map_err(|fault| hide(fault, unknown))?;
+        Ok(Target { tenant, function, release, form })
+    }
+}
+
+/// Another tenant's things are refused in the very words that are used where there is nothing.
+pub(crate) fn hide(fault: Fault, unknown: impl FnOnce() -> Fault) -> Fault {
+    if fault.code == Code::NotFound { unknown() } else { fault }
 }
 
 /// The route of `method` on `path`, which is percent-encoded.
@@ -37,15 +66,17 @@ pub(crate) enum Route {
 /// # Errors
 /// `NotFound`; `MethodNotAllowed` with the methods that the path answers.
 pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Fault> {
+    let (tenant, path) = tenant(path, unknown)?;
     if let Some(rest) = path.strip_prefix("/fn/") {
         let (name, path_rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let target = target(name, None, Form::Function)?;
-        return Ok(Route::Call { target, path_rest: path_rest.to_owned() });
+        let named = named(tenant, name, None, Form::Function)?;
+        return Ok(Route::Call { named, path_rest: path_rest.to_owned() });
     }
     if let Some(rest) = path.strip_prefix("/v2/models/") {
-        return model(method, rest);
+        return model(method, tenant, rest);
     }
     let route = match path {
+        _ if tenant.is_some() => return Err(unknown()),
         "/v2" | "/v2/" => Route::Server,
         "/v2/health/live" => Route::Live,
         "/v2/health/ready" => Route::Ready,
@@ -54,8 +85,15 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Fault> {
     only_reads(method).map(|()| route)
 }
 
+/// `/tenants/{tenant}` taken from before a path, if it is there. What cannot be a tenant's name is nobody's.
+pub(crate) fn tenant(path: &str, unknown: impl FnOnce() -> Fault) -> Result<(Option<TenantId>, &str), Fault> {
+    let Some(rest) = path.strip_prefix("/tenants/") else { return Ok((None, path)) };
+    let (name, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    TenantId::new(name).map(|tenant| (Some(tenant), path)).map_err(|_no_name| unknown())
+}
+
 /// `{model}[/versions/{version}][/ready|/infer]`.
-fn model(method: &Method, path: &str) -> Result<Route, Fault> {
+fn model(method: &Method, tenant: Option<TenantId>, path: &str) -> Result<Route, Fault> {
     let (name, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
     let (release, action) = match rest.strip_prefix("/versions/") {
         Some(rest) => {
@@ -64,11 +102,11 @@ fn model(method: &Method, path: &str) -> Result<Route, Fault> {
         }
         None => (None, rest),
     };
-    let target = || target(name, release, Form::OpenInference);
+    let named = || named(tenant, name, release, Form::OpenInference);
     match action {
-        "" => only_reads(method).and_then(|()| target().map(Route::Model)),
-        "/ready" => only_reads(method).and_then(|()| target().map(Route::ModelReady)),
-        "/infer" if *method == Method::POST => Ok(Route::Call { target: target()?, path_rest: String::new() }),
+        "" => only_reads(method).and_then(|()| named().map(Route::Model)),
+        "/ready" => only_reads(method).and_then(|()| named().map(Route::ModelReady)),
+        "/infer" if *method == Method::POST => Ok(Route::Call { named: named()?, path_rest: String::new() }),
         "/infer" => Err(wrong_method(method, &["POST"])),
         _ => Err(unknown()),
     }
@@ -84,10 +122,14 @@ pub(crate) fn only_posts(method: &Method) -> Result<(), Fault> {
     if *method == Method::POST { Ok(()) } else { Err(wrong_method(method, &["POST"])) }
 }
 
-fn target(name: &str, release: Option<ReleaseNumber>, form: Form) -> Result<Target, Fault> {
+fn named(tenant: Option<TenantId>, name: &str, release: Option<ReleaseNumber>, form: Form) -> Result<Named, Fault> {
+    Ok(Named { tenant, function: function(name)?, release, form })
+}
+
+/// A function's name in a path.
+pub(crate) fn function(name: &str) -> Result<FunctionName, Fault> {
     // The error repeats at most 100 characters of the name.
-    let function = FunctionName::new(name).map_err(|error| Fault::new(Code::NotFound, error.to_string()))?;
-    Ok(Target { tenant: TenantId::local(), function, release, form })
+    FunctionName::new(name).map_err(|error| Fault::new(Code::NotFound, error.to_string()))
 }
 
 /// A model's version: `[0-9]+`, not 0.
@@ -98,7 +140,8 @@ fn release(version: &str) -> Result<ReleaseNumber, Fault> {
     number.map(ReleaseNumber).ok_or_else(|| Fault::new(Code::NotFound, "no such version: versions are whole numbers from 1"))
 }
 
-fn wrong_method(method: &Method, allowed: &[&str]) -> Fault {
+/// The refusal of `method` on a path that answers others.
+pub(crate) fn wrong_method(method: &Method, allowed: &[&str]) -> Fault {
     // A method is the caller's text: it is repeated only if it is short.
     let given = Some(method.as_str()).filter(|given| given.len() <= 16).unwrap_or("this method");
     let message = format!("this path answers {}, not {given}", allowed.join(" and "));
@@ -115,12 +158,16 @@ mod tests {
     use super::*;
 
     fn call(name: &str, release: Option<u64>, form: Form, path_rest: &str) -> Route {
-        Route::Call { target: at(name, release, form), path_rest: path_rest.to_owned() }
+        Route::Call { named: at(name, release, form), path_rest: path_rest.to_owned() }
     }
 
-    fn at(name: &str, release: Option<u64>, form: Form) -> Target {
+    fn at(name: &str, release: Option<u64>, form: Form) -> Named {
         let release = release.map(|number| ReleaseNumber(NonZeroU64::new(number).expect("not zero")));
-        Target { tenant: TenantId::local(), function: FunctionName::new(name).expect("a name"), release, form }
+        Named { tenant: None, function: FunctionName::new(name).expect("a name"), release, form }
+    }
+
+    fn acme() -> Option<TenantId> {
+        TenantId::new("acme").ok()
     }
 
     #[test]
@@ -144,6 +191,15 @@ mod tests {
             ),
             ("POST", "/v2/models/m/infer", call("m", None, OpenInference, "")),
             ("POST", "/v2/models/m/versions/007/infer", call("m", Some(7), OpenInference, "")),
+            ("GET", "/tenants/acme/v2/models/m", Route::Model(Named { tenant: acme(), ..at("m", None, OpenInference) })),
+            (
+                "POST",
+                "/tenants/acme/fn/digits/tenants/other/fn/x",
+                Route::Call {
+                    named: Named { tenant: acme(), ..at("digits", None, Function) },
+                    path_rest: "/tenants/other/fn/x".to_owned(),
+                },
+            ),
         ];
         for (method, path, expected) in cases {
             let method: Method = method.parse().expect("a method");
@@ -182,11 +238,20 @@ mod tests {
             "/v2/models/m/infer/",
             "/v2/models/m/config",
             "/metrics",
+            "/tenants",
+            "/tenants/",
+            "/tenants/acme",
+            "/tenants/acme/",
+            "/tenants/acme/v2",
+            "/tenants/acme/v2/health/live",
+            "/tenants/Acme/fn/x",
+            "/tenants//fn/x",
+            "/tenants/acme/tenants/acme/fn/x",
         ];
         for path in not_found {
             let fault = route(&Method::GET, path).expect_err(path);
             assert_eq!(fault.code, Code::NotFound, "{path}");
-            assert!(fault.message.len() < 400, "{}", fault.message);
+            assert!(fault.message.len() < 500, "{}", fault.message);
         }
         let wrong = [
             ("POST", "/v2", "GET, HEAD"),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandmill_domain::ports::Service;
+use sandmill_domain::ports::{Control, Keys, Service};
 use sandmill_telemetry::Telemetry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -24,6 +24,20 @@ const CUT_TIME: Duration = Duration::from_secs(1);
 /// How much longer than `drain_idle_time`, when idle ones go by themselves, connections of the control listener have to close.
 const CONTROL_GRACE: Duration = Duration::from_secs(1);
 
+/// What stands behind the listeners.
+pub struct EdgeParts {
+    /// Everything that is served.
+    pub service: Arc<dyn Service>,
+    /// Who may ask for what.
+    pub keys: Arc<dyn Keys>,
+    /// What is asked below `/v1` of the control listener; nothing without.
+    pub control: Option<Arc<dyn Control>>,
+    /// Where requests are recorded, and what `/metrics` shows.
+    pub telemetry: Arc<Telemetry>,
+    /// Of the server, as clients of the Open Inference Protocol are told.
+    pub version: &'static str,
+}
+
 /// Both listeners, bound and not serving yet.
 pub struct Edge {
     shared: Arc<Shared>,
@@ -40,7 +54,7 @@ pub struct Edge {
 pub struct Addresses {
     /// Functions.
     pub listen: SocketAddr,
-    /// Metrics and health.
+    /// Metrics, health and the control plane.
     pub control: SocketAddr,
     /// Whether TLS is spoken on `listen`.
     pub listen_tls: bool,
@@ -75,18 +89,13 @@ impl Edge {
     /// # Errors
     /// If an address is taken, forbidden or not this machine's, or a certificate or key is not there or no client would accept
     /// it: in words for the person who starts the server.
-    pub fn bind(
-        options: EdgeOptions,
-        service: Arc<dyn Service>,
-        telemetry: Arc<Telemetry>,
-        version: &'static str,
-    ) -> Result<Self, BindError> {
+    pub fn bind(options: EdgeOptions, parts: EdgeParts) -> Result<Self, BindError> {
         let backlog = options.limits.backlog;
-        let tls = |files: Option<_>, listener| files.map(|files| Tls::open(files, listener, &telemetry)).transpose();
+        let tls = |files: Option<_>, listener| files.map(|files| Tls::open(files, listener, &parts.telemetry)).transpose();
         let (functions_tls, control_tls) = (tls(options.listen_tls, "listen")?, tls(options.control_tls, "control")?);
         let (functions, listen) = bind(options.listen, "listen", backlog)?;
         let (control, control_address) = bind(options.control, "control", backlog)?;
-        let shared = Arc::new(Shared::new(service, telemetry, version, options.limits));
+        let shared = Arc::new(Shared::new(parts, options.limits));
         let addresses = Addresses {
             listen,
             control: control_address,

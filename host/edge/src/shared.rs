@@ -6,15 +6,19 @@ use std::time::Duration;
 
 use http::StatusCode;
 use sandmill_domain::Fault;
-use sandmill_domain::ports::{Service, Stages};
+use sandmill_domain::ports::{Control, Keys, Service, Stages};
 use sandmill_telemetry::{Record, Telemetry};
 
 use crate::buffered::Buffered;
 use crate::options::EdgeLimits;
+use crate::serve::EdgeParts;
 
 /// The server, as a connection sees it.
 pub(crate) struct Shared {
     pub(crate) service: Arc<dyn Service>,
+    pub(crate) keys: Arc<dyn Keys>,
+    /// None on a host that serves folders.
+    pub(crate) control: Option<Arc<dyn Control>>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) version: &'static str,
     pub(crate) limits: EdgeLimits,
@@ -23,9 +27,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(service: Arc<dyn Service>, telemetry: Arc<Telemetry>, version: &'static str, limits: EdgeLimits) -> Self {
+    pub(crate) fn new(parts: EdgeParts, limits: EdgeLimits) -> Self {
+        let EdgeParts { service, keys, control, telemetry, version } = parts;
         let buffered = Buffered::new(limits.buffered_bytes_max);
-        Self { service, telemetry, version, limits, buffered, draining: AtomicBool::new(false) }
+        Self { service, keys, control, telemetry, version, limits, buffered, draining: AtomicBool::new(false) }
     }
 
     /// Why no requests should be sent here; none if they should.

@@ -1,11 +1,13 @@
-//! Which HTTP status a fault becomes, and the reply that tells the client. No other place decides statuses of faults.
+//! Which HTTP status a fault becomes, and which an answer of the control plane, and the reply that tells the client. No other
+//! place decides statuses.
 
 use std::time::Duration;
 
-use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use sandmill_domain::control::{Answer, Refused};
 use sandmill_domain::{Advice, Code, Fault, Header, Reply};
-use sandmill_protocol::fault_body;
+use sandmill_protocol::{fault_body, problem_body};
 
 /// What a client is told to wait when nobody knows better.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
@@ -42,12 +44,31 @@ pub(crate) fn status(code: Code) -> StatusCode {
     }
 }
 
+/// The status of an answer of the control plane to what adds something, or to what does not.
+pub(crate) fn answered(answer: &Answer, adds: bool) -> StatusCode {
+    match answer {
+        Answer::Gone {} => StatusCode::NO_CONTENT,
+        Answer::KeyAdded { .. } => StatusCode::CREATED,
+        Answer::Tenant(_) if adds => StatusCode::CREATED,
+        Answer::Deployed(deployment) if adds && deployment.previous.is_none() && !deployment.dry_run => StatusCode::CREATED,
+        _ => StatusCode::OK,
+    }
+}
+
 /// The reply that tells the client of `fault`.
 pub(crate) fn reply(fault: &Fault) -> Reply {
-    let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-    headers.extend(retry_after(fault));
-    headers.extend(allow(fault));
-    Reply { status: status(fault.code), headers, body: fault_body(fault) }
+    Reply { status: status(fault.code), headers: headers("application/json", fault), body: fault_body(fault) }
+}
+
+/// The same on the control listener: RFC 9457.
+pub(crate) fn problem(refused: &Refused) -> Reply {
+    let (status, headers) = (status(refused.fault.code), headers("application/problem+json", &refused.fault));
+    Reply { status, headers, body: problem_body(refused, status) }
+}
+
+fn headers(content_type: &'static str, fault: &Fault) -> Vec<Header> {
+    let content_type = (CONTENT_TYPE, HeaderValue::from_static(content_type));
+    [Some(content_type), retry_after(fault), allow(fault), challenge(fault)].into_iter().flatten().collect()
 }
 
 /// The reply as HTTP/1.1 bytes, for a connection on which no request was read.
@@ -84,6 +105,11 @@ fn allow(fault: &Fault) -> Option<Header> {
     HeaderValue::from_str(&methods.join(", ")).ok().map(|methods| (ALLOW, methods))
 }
 
+/// RFC 9110, section 11.6.1: a 401 says how to come again.
+fn challenge(fault: &Fault) -> Option<Header> {
+    (fault.code == Code::Unauthorized).then(|| (WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +123,10 @@ mod tests {
     fn every_code_has_its_status() {
         let cases = [
             (Code::InvalidInput, 400),
+            (Code::Unauthorized, 401),
+            (Code::Forbidden, 403),
+            (Code::Conflict, 409),
+            (Code::StorageFull, 507),
             (Code::NotFound, 404),
             (Code::MethodNotAllowed, 405),
             (Code::SlowRequest, 408),

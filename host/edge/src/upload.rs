@@ -26,6 +26,8 @@ pub(crate) struct Upload {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct UploadBounds {
     pub(crate) bytes_max: usize,
+    /// Whose bound that is, in words.
+    pub(crate) bound: &'static str,
     /// When its last byte must be there.
     pub(crate) until: Instant,
 }
@@ -56,35 +58,35 @@ impl Upload {
         if self.ended {
             return Ok((Bytes::new(), share));
         }
-        let announced = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
+        let announced = usize::try_from(self.announced()).unwrap_or(usize::MAX);
         if announced > bounds.bytes_max {
-            return Err(too_large(bounds.bytes_max));
+            return Err(too_large(bounds.bytes_max as u64, bounds.bound));
         }
         share.has_room(announced)?;
-        let gathered = timeout_at(bounds.until, self.gather(announced, bounds.bytes_max, &mut share)).await;
-        let body = gathered.map_err(|_elapsed| Fault::new(Code::SlowRequest, "the request's body took too long to arrive"))??;
+        let gathered = timeout_at(bounds.until, self.gather(announced, bounds, &mut share)).await;
+        let body = gathered.map_err(|_elapsed| too_slow())??;
         Ok((body, share))
     }
 
     /// Reads at most `bytes_max` for at most `time` and forgets it; whether the end was among it.
     pub(crate) async fn discard(&mut self, bytes_max: usize, time: Duration) -> bool {
-        let announced = usize::try_from(self.body.size_hint().lower()).unwrap_or(usize::MAX);
+        let announced = usize::try_from(self.announced()).unwrap_or(usize::MAX);
         if !self.ended && announced <= bytes_max {
             let _given_up = timeout(time, self.forget(bytes_max)).await;
         }
         self.ended
     }
 
-    async fn gather(&mut self, announced: usize, bytes_max: usize, share: &mut Share) -> Result<Bytes, Fault> {
+    async fn gather(&mut self, announced: usize, bounds: UploadBounds, share: &mut Share) -> Result<Bytes, Fault> {
         // Most bodies come in one chunk, which is not copied.
         let Some(first) = self.next().await? else { return Ok(Bytes::new()) };
-        self.admit(first.len(), bytes_max, share)?;
+        self.admit(first.len(), bounds, share)?;
         let Some(mut next) = self.next().await? else { return Ok(first) };
         let mut whole = BytesMut::with_capacity(announced.min(RESERVED_BYTES_MAX).max(first.len() + next.len()));
         whole.extend_from_slice(&first);
         drop(first);
         loop {
-            self.admit(next.len(), bytes_max, share)?;
+            self.admit(next.len(), bounds, share)?;
             whole.extend_from_slice(&next);
             match self.next().await? {
                 Some(more) => next = more,
@@ -93,11 +95,11 @@ impl Upload {
         }
     }
 
-    fn admit(&self, bytes: usize, bytes_max: usize, share: &mut Share) -> Result<(), Fault> {
-        if usize::try_from(self.received).is_ok_and(|received| received <= bytes_max) {
+    fn admit(&self, bytes: usize, bounds: UploadBounds, share: &mut Share) -> Result<(), Fault> {
+        if usize::try_from(self.received).is_ok_and(|received| received <= bounds.bytes_max) {
             share.grow(bytes)
         } else {
-            Err(too_large(bytes_max))
+            Err(too_large(bounds.bytes_max as u64, bounds.bound))
         }
     }
 
@@ -106,8 +108,13 @@ impl Upload {
         while self.received < limit && matches!(self.next().await, Ok(Some(_))) {}
     }
 
+    /// What its sender says that there is at least of it, in bytes.
+    pub(crate) fn announced(&self) -> u64 {
+        self.body.size_hint().lower()
+    }
+
     /// The next chunk; none at the end. Trailers are passed over.
-    async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Fault> {
         while !self.ended {
             match self.body.frame().await {
                 None => self.ended = true,
@@ -127,9 +134,10 @@ impl Upload {
     }
 }
 
-fn too_large(bytes_max: usize) -> Fault {
-    Fault::new(
-        Code::TooLarge,
-        format!("the request's body is larger than {bytes_max} bytes, the function's limit (body_bytes_max)"),
-    )
+pub(crate) fn too_large(bytes_max: u64, bound: &str) -> Fault {
+    Fault::new(Code::TooLarge, format!("the request's body is larger than {bytes_max} bytes, {bound}"))
+}
+
+pub(crate) fn too_slow() -> Fault {
+    Fault::new(Code::SlowRequest, "the request's body took too long to arrive")
 }

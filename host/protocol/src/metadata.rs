@@ -116,7 +116,7 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Reply {
     Reply { status, headers: vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body: text(value) }
 }
 
-fn text(value: &impl Serialize) -> Bytes {
+pub(crate) fn text(value: &impl Serialize) -> Bytes {
     Bytes::from(serde_json::to_vec(value).expect("invariant: strings, numbers and lists always serialise"))
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::core::{MetricVec, MetricVecBuilder};
+use prometheus::proto::Metric;
 use prometheus::{
     Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
@@ -146,15 +147,20 @@ impl Telemetry {
         }
     }
 
-    /// Everything in Prometheus' text format.
+    /// Everything in Prometheus' text format; or, for a tenant, what carries its name as the label `tenant` and nothing else.
     ///
     /// # Errors
     /// If a metric cannot be rendered.
-    pub fn render(&self) -> Result<Vec<u8>, MetricsError> {
+    pub fn render(&self, tenant: Option<&TenantId>) -> Result<Vec<u8>, MetricsError> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).retain(|ask| ask());
         self.functions.put_together();
+        let mut families = self.registry.gather();
+        if let Some(tenant) = tenant {
+            families.iter_mut().for_each(|family| family.mut_metric().retain(|metric| is_of(metric, tenant)));
+            families.retain(|family| !family.get_metric().is_empty());
+        }
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&families, &mut text)?;
         Ok(text)
     }
 
@@ -262,6 +268,10 @@ impl Telemetry {
         let metrics = record.function.map_or(self.functions.nobody(), |visit| &visit.metrics);
         metrics.count(record);
     }
+}
+
+fn is_of(metric: &Metric, tenant: &TenantId) -> bool {
+    metric.get_label().iter().any(|label| label.name() == "tenant" && label.value() == tenant.as_str())
 }
 
 /// How a plugin came to be.
@@ -396,7 +406,7 @@ mod tests {
         let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
         let function = FunctionName::new("digits").expect("a name");
         let in_flight = || {
-            let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
+            let text = String::from_utf8(telemetry.render(None).expect("renders")).expect("text");
             text.lines().find(|line| line.starts_with("sandmill_requests_in_flight{")).map(|line| line.ends_with(" 1"))
         };
         assert_eq!(in_flight(), None);
@@ -417,7 +427,7 @@ mod tests {
             telemetry.breaker(&tenant, name).moved(BreakerState::Open);
             telemetry.model(&tenant, name, "model").happened(&sandmill_domain::ModelEvent::LoadFailed);
         }
-        let shown = || String::from_utf8(telemetry.render().expect("renders")).expect("text");
+        let shown = || String::from_utf8(telemetry.render(None).expect("renders")).expect("text");
         assert!(shown().contains("digits") && shown().contains("angle"));
         telemetry.forget(&tenant, &names[0]);
         assert!(!shown().contains("digits") && shown().contains("angle"), "{}", shown());
@@ -427,16 +437,34 @@ mod tests {
     fn whoever_runs_a_model_is_shown() {
         let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
         telemetry.placed(&TenantId::local(), &FunctionName::new("digits").expect("a name"), "cuda");
-        let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
+        let text = String::from_utf8(telemetry.render(None).expect("renders")).expect("text");
         let expected = r#"sandmill_model_provider{function="digits",provider="cuda",tenant="default"} 1"#;
         assert!(text.lines().any(|line| line == expected), "{text}");
+    }
+
+    #[test]
+    fn a_tenant_sees_its_own_lines_and_no_others() {
+        let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
+        let [acme, other, nobody] = ["acme", "other", "nobody"].map(|name| TenantId::new(name).expect("a name"));
+        // Names of others that contain the tenant's own, or are it, in other labels.
+        for (tenant, function) in [(&acme, "digits"), (&other, "acme"), (&other, "tenant-acme")] {
+            telemetry.placed(tenant, &FunctionName::new(function).expect("a name"), r#"tenant="acme""#);
+        }
+        telemetry.device_memory(0, 80, 20, None);
+        let text = |tenant| String::from_utf8(telemetry.render(tenant).expect("renders")).expect("text");
+        let own = text(Some(&acme));
+        let lines: Vec<_> = own.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(lines, [r#"sandmill_model_provider{function="digits",provider="tenant=\"acme\"",tenant="acme"} 1"#]);
+        assert_eq!(own.lines().count(), 3, "families without a line of its own are not there: {own}");
+        assert_eq!(text(Some(&nobody)), "");
+        assert!(text(None).contains("sandmill_device_memory_bytes") && text(None).contains(r#"tenant="other""#));
     }
 
     #[test]
     fn a_device_shows_what_its_driver_tells() {
         let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
         telemetry.device_memory(0, 80, 20, None);
-        let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
+        let text = String::from_utf8(telemetry.render(None).expect("renders")).expect("text");
         for line in [r#"{device="0",part="total"} 80"#, r#"{device="0",part="used"} 20"#] {
             assert!(text.contains(&format!("sandmill_device_memory_bytes{line}\n")), "{text}");
         }
@@ -449,7 +477,7 @@ mod tests {
         telemetry.certificate_taken("listen", Duration::from_secs(2_000_000_000));
         telemetry.certificate_refused("listen");
         telemetry.handshake_failed("control", "slow");
-        let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
+        let text = String::from_utf8(telemetry.render(None).expect("renders")).expect("text");
         for expected in [
             r#"sandmill_tls_certificate_loads_total{listener="listen",result="taken"} 1"#,
             r#"sandmill_tls_certificate_loads_total{listener="listen",result="refused"} 1"#,
@@ -465,7 +493,7 @@ mod tests {
         let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
         let breaker = telemetry.breaker(&TenantId::local(), &FunctionName::new("digits").expect("a name"));
         let found = |line: &str| {
-            let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
+            let text = String::from_utf8(telemetry.render(None).expect("renders")).expect("text");
             assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
         };
         found(r#"sandmill_breaker_state{function="digits",tenant="default"} 0"#);

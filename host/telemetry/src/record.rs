@@ -113,7 +113,7 @@ mod tests {
                 ..Stages::default()
             },
         });
-        let text = String::from_utf8(telemetry.render().expect("renders")).expect("text");
+        let text = String::from_utf8(telemetry.render(None).expect("renders")).expect("text");
         assert!(text.contains(r#"sandmill_requests_total{form="function",function="-",status="404",tenant="-"} 1"#), "{text}");
         assert!(text.contains(r#"sandmill_faults_total{blame="caller",code="not_found",function="-",tenant="-"} 1"#), "{text}");
         assert!(text.contains(r#"sandmill_plugin_memory_bytes_bucket{function="-",tenant="-",le="65536"} 1"#), "{text}");

@@ -373,7 +373,7 @@ mod tests {
     use crate::Telemetry;
 
     fn shown(telemetry: &Telemetry) -> String {
-        String::from_utf8(telemetry.render().expect("renders")).expect("text")
+        String::from_utf8(telemetry.render(None).expect("renders")).expect("text")
     }
 
     fn record(telemetry: &Telemetry, visit: &Visit, status: u16) {

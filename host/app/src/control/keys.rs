@@ -82,24 +82,15 @@ impl Keys for KeyRing {
         let scopes = holder.key.scopes.iter().copied().collect();
         Ok(Caller { key: Arc::clone(&holder.id), tenant: holder.tenant.clone(), scopes, from: None })
     }
+
+    fn exist(&self) -> bool {
+        !self.is_empty()
+    }
 }
 
 /// Everybody's own tenant where there are no keys.
 fn anybody() -> Caller {
     Caller { key: ANYBODY.into(), tenant: Some(TenantId::local()), scopes: vec![Scope::Admin], from: None }
-}
-
-/// Of a host that serves folders, and has no keys: whoever reaches it may call them, and ask how they do.
-pub(crate) struct NoKeys;
-
-impl Keys for NoKeys {
-    fn holder(&self, secret: Option<&str>) -> Result<Caller, Fault> {
-        match secret {
-            None => Ok(anybody()),
-            // Whoever sends one to a host without keys has mistaken the host, or relies on being told from others.
-            Some(_) => Err(Fault::new(Code::Unauthorized, "this host has no keys: leave out the header `Authorization`")),
-        }
-    }
 }
 
 /// A new key, and what its holder shows.

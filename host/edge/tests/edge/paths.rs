@@ -1,14 +1,11 @@
 //! What is answered where, without a call.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sandmill_edge::{Edge, EdgeLimits, EdgeOptions};
-use sandmill_telemetry::Telemetry;
 
-use crate::fake::Fake;
-use crate::server::{Server, options};
+use crate::server::{Server, options, parts};
 
 #[tokio::test]
 async fn refusals_are_json_and_the_connection_lives_on() {
@@ -111,8 +108,7 @@ async fn a_taken_port_is_named_with_its_setting() {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     for (listen, control, setting) in [(taken, any, "--listen"), (any, taken, "--control")] {
         let options = EdgeOptions { listen, control, ..options(EdgeLimits::default()) };
-        let telemetry = Arc::new(Telemetry::new("0", "0").unwrap());
-        let error = Edge::bind(options, Fake::new().service(), telemetry, "0").err().expect("taken").to_string();
+        let error = Edge::bind(options, parts()).err().expect("taken").to_string();
         assert!(error.contains(&taken.to_string()) && error.contains("in use") && error.contains(setting), "{error}");
     }
     drop(holder);
@@ -122,7 +118,6 @@ async fn a_taken_port_is_named_with_its_setting() {
 async fn an_address_of_another_machine_is_told_so() {
     // TEST-NET-1 of RFC 5737.
     let options = EdgeOptions { listen: SocketAddr::from(([192, 0, 2, 1], 0)), ..options(EdgeLimits::default()) };
-    let telemetry = Arc::new(Telemetry::new("0", "0").unwrap());
-    let error = Edge::bind(options, Fake::new().service(), telemetry, "0").err().expect("refused").to_string();
+    let error = Edge::bind(options, parts()).err().expect("refused").to_string();
     assert!(error.contains("no such address"), "{error}");
 }

@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sandmill_edge::{Addresses, Drained, Edge, EdgeLimits, EdgeOptions, TlsFiles};
+use sandmill_domain::ports::{Control, Keys};
+use sandmill_edge::{Addresses, Drained, Edge, EdgeLimits, EdgeOptions, EdgeParts, TlsFiles};
 use sandmill_telemetry::Telemetry;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
 use crate::fake::Fake;
+use crate::fake_keys::{FakeKeys, NoKeys};
+use crate::fake_plane::FakePlane;
 
 /// Long enough for a busy machine; a test that waits so long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -18,15 +21,28 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Server {
     pub(crate) addresses: Addresses,
     pub(crate) fake: Arc<Fake>,
-    telemetry: Arc<Telemetry>,
+    pub(crate) plane: Arc<FakePlane>,
+    pub(crate) telemetry: Arc<Telemetry>,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<Drained>,
 }
 
 impl Server {
-    /// A server with `limits`.
+    /// A server with `limits`, without keys and without a control plane.
     pub(crate) fn start(limits: EdgeLimits) -> Self {
         Self::with(options(limits))
+    }
+
+    /// A server with `limits`, with keys and a control plane.
+    pub(crate) fn start_guarded(limits: EdgeLimits) -> Self {
+        let plane = FakePlane::new();
+        let control = Arc::clone(&plane) as Arc<dyn Control>;
+        Self::behind(options(limits), Arc::new(FakeKeys), Some(control), plane)
+    }
+
+    /// A server with keys and without a control plane.
+    pub(crate) fn start_without_plane() -> Self {
+        Self::behind(options(EdgeLimits::default()), Arc::new(FakeKeys), None, FakePlane::new())
     }
 
     /// A server that speaks TLS on both listeners, with `limits`, and looks at `files` all the time.
@@ -36,13 +52,18 @@ impl Server {
     }
 
     fn with(options: EdgeOptions) -> Self {
+        Self::behind(options, Arc::new(NoKeys), None, FakePlane::new())
+    }
+
+    fn behind(options: EdgeOptions, keys: Arc<dyn Keys>, control: Option<Arc<dyn Control>>, plane: Arc<FakePlane>) -> Self {
         let fake = Fake::new();
         let telemetry = Arc::new(Telemetry::new("0", "0").unwrap());
-        let edge = Edge::bind(options, fake.service(), Arc::clone(&telemetry), "1.2.3").unwrap();
+        let parts = EdgeParts { service: fake.service(), keys, control, telemetry: Arc::clone(&telemetry), version: "1.2.3" };
+        let edge = Edge::bind(options, parts).unwrap();
         let addresses = edge.addresses();
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(edge.serve(async { _ = stopped.await }));
-        Self { addresses, fake, telemetry, stop: Some(stop), serving }
+        Self { addresses, fake, plane, telemetry, stop: Some(stop), serving }
     }
 
     /// A client of the functions' listener.
@@ -67,7 +88,7 @@ impl Server {
 
     /// The value of the metric that the line beginning with `name` and `labels` has; 0 if there is none.
     pub(crate) fn metric(&self, name_and_labels: &str) -> f64 {
-        let text = String::from_utf8(self.telemetry.render().unwrap()).unwrap();
+        let text = String::from_utf8(self.telemetry.render(None).unwrap()).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
@@ -97,6 +118,12 @@ pub(crate) fn options(limits: EdgeLimits) -> EdgeOptions {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let tls_interval = Duration::from_millis(5);
     EdgeOptions { listen: any, control: any, listen_tls: None, control_tls: None, tls_interval, limits }
+}
+
+/// What stands behind a server that is not there to be called.
+pub(crate) fn parts() -> EdgeParts {
+    let telemetry = Arc::new(Telemetry::new("0", "0").unwrap());
+    EdgeParts { service: Fake::new().service(), keys: Arc::new(NoKeys), control: None, telemetry, version: "0" }
 }
 
 /// Waits for what happens on another task and can only be looked at.

@@ -16,7 +16,6 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use sandmill_edge::{Drained, Edge, EdgeLimits, EdgeOptions, TlsFiles};
-use sandmill_telemetry::Telemetry;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -26,8 +25,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::client::{Client, request};
-use crate::fake::{BODY_BYTES_MAX, Fake};
-use crate::server::{PATIENCE, Server, eventually, options};
+use crate::fake::BODY_BYTES_MAX;
+use crate::server::{PATIENCE, Server, eventually, options, parts};
 
 const SHORT: Duration = Duration::from_millis(150);
 const CLEAN: Drained = Drained { clean: true, cut: 0 };
@@ -404,8 +403,7 @@ fn what_is_wrong_with_the_files_is_said() {
     let bind = |certificate: &str, key: &str| {
         let files = TlsFiles { certificate: path(certificate), key: path(key) };
         let options = EdgeOptions { control_tls: Some(files), ..options(EdgeLimits::default()) };
-        let telemetry = Arc::new(Telemetry::new("0", "0").unwrap());
-        Edge::bind(options, Fake::new().service(), telemetry, "1.2.3").map(|_edge| ()).map_err(|error| error.to_string())
+        Edge::bind(options, parts()).map(|_edge| ()).map_err(|error| error.to_string())
     };
     assert_eq!(bind("good.crt", "good.key"), Ok(()));
     assert_eq!(bind("both.pem", "both.pem"), Ok(()));
