@@ -153,6 +153,9 @@ impl ControlPlane {
         let author = author(&asked);
         let revision = asked.revision.map(Revision);
         let begun = Instant::now();
+        if asked.ask == Ask::WhoAmI {
+            return Ok(self.answered_by_system(Answer::Identity(identity(&asked.caller))));
+        }
         let Some(tenant) = asked.tenant else { return self.answer_operator(asked.ask, revision, &author).await };
         if asked.ask.is_for_operators() {
             return self.answer_of_tenant(asked.ask, &tenant, revision, &author).await;
@@ -163,7 +166,7 @@ impl ControlPlane {
                 let wanted = Wanted { name: (tenant, function), dry_run, revision, author };
                 self.queue_deployment(wanted, body, begun).await
             }
-            ask => self.answer_tenant(ask, tenant, revision, &author, &asked.caller).await,
+            ask => self.answer_tenant(ask, tenant, revision, &author).await,
         }
     }
 
@@ -180,10 +183,8 @@ impl ControlPlane {
         tenant: TenantId,
         revision: Option<Revision>,
         author: &Author,
-        caller: &sandmill_domain::Caller,
     ) -> Result<Answered, Refused> {
         let answer = match ask {
-            Ask::WhoAmI => Answer::Identity(identity(caller)),
             Ask::Functions => self.functions(&tenant),
             Ask::Function(function) => self.function_detail(&(tenant.clone(), function))?,
             Ask::Difference { function, from, to } => {

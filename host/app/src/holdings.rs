@@ -26,10 +26,13 @@ pub(crate) struct Holdings {
     telemetry: Arc<Telemetry>,
     /// How long a release that may be gone back to stays warm.
     spare_idle: Duration,
-    held: Mutex<HashMap<(TenantId, FunctionName), Vec<Arc<Held>>>>,
+    held: Mutex<ByFunction>,
     /// Not served any more, and perhaps still at work.
     retired: Mutex<Vec<Arc<Held>>>,
 }
+
+/// All loaded releases.
+type ByFunction = HashMap<(TenantId, FunctionName), Vec<Arc<Held>>>;
 
 /// One loaded release.
 pub(crate) struct Held {

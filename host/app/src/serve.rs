@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use sandmill_catalog::FunctionSpec;
-use sandmill_domain::ports::Service;
-use sandmill_domain::{ReleaseNumber, TenantId};
+use sandmill_catalog::store::Store;
+use sandmill_domain::ports::{Control, Keys};
+use sandmill_domain::{FunctionName, ReleaseNumber, TenantId, TenantLimits};
 use sandmill_edge::{Addresses, Edge, EdgeParts};
 use sandmill_engine::{DeviceMemory, Devices, Engine};
 use sandmill_pipeline::{Account, Pipeline};
@@ -16,9 +17,11 @@ use sandmill_telemetry::Telemetry;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 use crate::cli::ServeOptions;
 use crate::config::Config;
+use crate::control::{ControlPlane, open_store};
 use crate::deploy::{Deployer, Place};
 use crate::holdings::Holdings;
 use crate::no_keys::NoKeys;
@@ -49,44 +52,112 @@ pub(crate) fn run(options: &ServeOptions) -> Result<()> {
 
 async fn serve(config: &Config) -> Result<()> {
     let started = Instant::now();
-    let specs = read_functions(&config.functions, config)?;
-    let announcement = Announcement::of(&specs);
+    // Read before anything is started: what is wrong with it is told at once.
+    let source = Source::read(config).await?;
     let deployer = start_deployer(config, Handle::current())?;
     let telemetry = Arc::new(Telemetry::new(VERSION, deployer.engine.version())?);
     let pipeline = Arc::new(Pipeline::default());
     pipeline.watch_host(deployer.engine.ailing());
-    let service = Arc::clone(&pipeline) as Arc<dyn Service>;
     watch_devices(&telemetry);
-    let (keys, telemetry_of_edge) = (Arc::new(NoKeys), Arc::clone(&telemetry));
-    let parts = EdgeParts { service, keys, control: None, telemetry: telemetry_of_edge, version: VERSION };
+    // They live as long as what they have loaded.
+    let holdings = Arc::new(Holdings::new(deployer, Arc::clone(&pipeline), Arc::clone(&telemetry), config.spare_idle()));
+    let content = source.open(config, &holdings).await?;
+    let parts = content.parts(Arc::clone(&pipeline), Arc::clone(&telemetry));
     let edge = Edge::bind(config.edge_options(), parts)?;
     let stop = stop_on_signals(Arc::clone(&pipeline), Arc::clone(&telemetry))?;
     let addresses = edge.addresses();
     let (listen, control) = (addresses.listen_url(), addresses.control_url());
-    say(&format!("sandmill {VERSION} on {listen} (metrics and health on {control})"));
+    say(&format!("sandmill {VERSION} on {listen} ({} on {control})", content.controls()));
 
     let serving = tokio::spawn(edge.serve(stopped(stop.subscribe())));
-    // They live as long as what they have loaded.
-    let holdings = Arc::new(Holdings::new(deployer, Arc::clone(&pipeline), Arc::clone(&telemetry), config.spare_idle()));
-    let loading = tokio::task::spawn_blocking({
-        let (holdings, account) = (Arc::clone(&holdings), Account::new(config.tenant_limits()));
-        move || load(&holdings, specs, &account)
-    });
-    let is_loaded = tokio::select! {
-        loaded = loading => loaded.context("loading the functions was cut off")?.map(|()| true)?,
-        () = stopped(stop.subscribe()) => false,
+    let loading = tokio::spawn(content.load(config.tenant_limits(), Arc::clone(&holdings)));
+    let loaded = tokio::select! {
+        loaded = loading => Some(loaded.context("loading the functions was cut off")??),
+        () = stopped(stop.subscribe()) => None,
     };
-    if is_loaded {
+    let following = loaded.map(|loaded| {
         pipeline.set_ready(true);
         telemetry.set_ready(true);
-        announcement.say(&addresses, started.elapsed());
-    }
+        loaded.announcement.say(&addresses, started.elapsed());
+        loaded.plane.map(|plane| tokio::spawn(plane.follow()))
+    });
 
     let drained = serving.await.context("serving was cut off")?;
+    if let Some(following) = following.flatten() {
+        following.abort();
+    }
     if !drained.clean {
         tracing::warn!(connections = drained.cut, "cut off at the end of the drain time");
     }
     Ok(())
+}
+
+/// Where functions come from.
+enum Source {
+    Folders(Vec<FunctionSpec>),
+    Store(Store),
+}
+
+impl Source {
+    async fn read(config: &Config) -> Result<Self> {
+        match &config.store.location {
+            Some(location) => Ok(Self::Store(open_store(location).await?)),
+            None => Ok(Self::Folders(read_functions(&config.functions, config)?)),
+        }
+    }
+
+    async fn open(self, config: &Config, holdings: &Arc<Holdings>) -> Result<Content> {
+        match self {
+            Self::Folders(specs) => Ok(Content::Folders(specs)),
+            Self::Store(store) => Ok(Content::Store(ControlPlane::start(config, store, Arc::clone(holdings)).await?)),
+        }
+    }
+}
+
+/// What is to be served.
+enum Content {
+    Folders(Vec<FunctionSpec>),
+    Store(Arc<ControlPlane>),
+}
+
+/// What is served.
+struct Loaded {
+    announcement: Announcement,
+    /// None of folders, which are read once.
+    plane: Option<Arc<ControlPlane>>,
+}
+
+impl Content {
+    fn parts(&self, service: Arc<Pipeline>, telemetry: Arc<Telemetry>) -> EdgeParts {
+        let (keys, control): (Arc<dyn Keys>, Option<Arc<dyn Control>>) = match self {
+            Self::Folders(_) => (Arc::new(NoKeys), None),
+            Self::Store(plane) => (plane.keys(), Some(Arc::clone(plane) as Arc<dyn Control>)),
+        };
+        EdgeParts { service, keys, control, telemetry, version: VERSION }
+    }
+
+    /// What the control listener is for.
+    fn controls(&self) -> &'static str {
+        match self {
+            Self::Folders(_) => "metrics and health",
+            Self::Store(_) => "control, metrics and health",
+        }
+    }
+
+    async fn load(self, limits: TenantLimits, holdings: Arc<Holdings>) -> Result<Loaded> {
+        match self {
+            Self::Folders(specs) => {
+                let announcement = Announcement::of(&specs);
+                spawn_blocking(move || load(&holdings, specs, &Account::new(limits))).await.context("it was cut off")??;
+                Ok(Loaded { announcement, plane: None })
+            }
+            Self::Store(plane) => {
+                let served = plane.serve_all().await;
+                let announcement = Announcement::of_store(&served);
+                Ok(Loaded { announcement, plane: Some(plane) })
+            }
+        }
+    }
 }
 
 /// Reads every function folder; all errors of all folders at once.
@@ -157,6 +228,15 @@ impl Announcement {
         let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
         let sample = specs.iter().find_map(|spec| Some((spec.name.to_string(), spec.sample.as_ref()?.file.clone()?)));
         Self { names: names.join(", "), sample }
+    }
+
+    fn of_store(names: &[(TenantId, FunctionName)]) -> Self {
+        let names = match names.len() {
+            0 => "no functions yet; `sandmill deploy DIR` adds them".to_owned(),
+            1 => "1 function".to_owned(),
+            count => format!("{count} functions"),
+        };
+        Self { names, sample: None }
     }
 
     fn say(&self, addresses: &Addresses, took: Duration) {

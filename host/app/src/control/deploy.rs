@@ -55,7 +55,7 @@ impl Clock {
 impl ControlPlane {
     /// Writes an upload to disk as it comes.
     pub(crate) async fn receive(&self, body: &mut dyn Body) -> Result<Received, Refused> {
-        let at = |error: anyhow::Error| Refused::from(local_fault(error)).at(Step::Receive);
+        let at = |error: anyhow::Error| Refused::from(local_fault(&error)).at(Step::Receive);
         let folder = self.folders.make().map_err(at)?;
         let archive = folder.path().join("upload");
         let mut file = tokio::fs::File::create(&archive).await.map_err(|error| at(error.into()))?;
@@ -101,9 +101,9 @@ impl ControlPlane {
             let Received { folder, archive } = received;
             // A function is named by its folder, if its manifest does not say.
             let path = folder.path().join(name.as_str());
-            fs::create_dir(&path).map_err(|error| local_fault(error.into()))?;
+            fs::create_dir(&path).map_err(|error| local_fault(&error.into()))?;
             sandmill_catalog::unpack(&archive, &path, &archive_limits).map_err(archive_fault)?;
-            fs::remove_file(&archive).map_err(|error| local_fault(error.into()))?;
+            fs::remove_file(&archive).map_err(|error| local_fault(&error.into()))?;
             let spec = sandmill_catalog::read_function(&path, &limits).map_err(|error| {
                 // The folder is this host's own, and nobody else's matter.
                 let text = error
@@ -273,14 +273,14 @@ fn models(deployed: &Deployed) -> Vec<ModelDetail> {
 
 fn archive_fault(error: ArchiveError) -> Fault {
     match &error {
-        ArchiveError::File { .. } => local_fault(anyhow!(error)),
+        ArchiveError::File { .. } => local_fault(&anyhow!(error)),
         ArchiveError::TooLarge { .. } => Fault::new(Code::TooLarge, error.to_string()),
         ArchiveError::Broken(_) | ArchiveError::Entry { .. } => Fault::new(Code::InvalidInput, error.to_string()),
     }
 }
 
 /// This host's own disk.
-fn local_fault(error: anyhow::Error) -> Fault {
+fn local_fault(error: &anyhow::Error) -> Fault {
     let is_full = error.chain().any(|cause| {
         let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
         matches!(kind, Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))

@@ -40,7 +40,7 @@ impl Folders {
 /// What cannot be removed only takes space.
 fn remove_left(work: &Path) {
     let entries = fs::read_dir(work).into_iter().flatten().filter_map(Result::ok);
-    for folder in entries.map(|entry| entry.path()).filter(|path| is_left(path)) {
+    for folder in entries.map(|entry| entry.path()).filter(is_left) {
         if let Err(error) = fs::remove_dir_all(&folder) {
             tracing::warn!(folder = %folder.display(), %error, "a dead process's folder cannot be removed");
         }
