@@ -17,5 +17,7 @@ mod loading;
 mod models;
 mod open_inference;
 mod records;
+mod releases;
 mod startup;
+mod store;
 mod wasi;
