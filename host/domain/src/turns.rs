@@ -94,6 +94,11 @@ impl<T> Turns<T> {
         }
     }
 
+    /// Whether nothing of a flow waits or has a turn.
+    pub fn is_idle(&self, flow: Flow) -> bool {
+        self.fair.is_idle(flow)
+    }
+
     /// Turns that are given.
     pub fn out(&self) -> usize {
         self.out.len()
