@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use sandmill_catalog::{Digest, FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
-use sandmill_domain::ports::{Model, Plugin};
+use sandmill_domain::ports::{Model, Plugin, Share};
 use sandmill_domain::{FunctionLimits, ModelProfile, ReleaseNumber, TenantId};
 use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel, Placement};
 use sandmill_pipeline::{Account, Plugins, Release, ReleaseParts};
@@ -79,8 +79,12 @@ impl Deployer {
     fn make(&self, spec: &FunctionSpec, place: &Place) -> Result<Deployed> {
         self.check_limits(&spec.limits, &place.account)?;
         let files: Vec<Arc<ModelFile>> = spec.models.iter().map(|model| ModelFile::of(&model.file)).collect();
-        let models =
-            spec.models.iter().zip(&files).map(|(model, file)| self.load_model(model, file)).collect::<Result<Vec<_>>>()?;
+        let models = spec
+            .models
+            .iter()
+            .zip(&files)
+            .map(|(model, file)| self.load_model(model, file, &place.account))
+            .collect::<Result<Vec<_>>>()?;
         let loaded: Vec<Arc<OnnxModel>> = models.into_iter().map(Arc::new).collect();
         let models: Vec<Arc<dyn Model>> = loaded.iter().map(|model| Arc::clone(model) as Arc<dyn Model>).collect();
         let Loaded { plugins, loads } = self.load_plugins(spec, &models)?;
@@ -126,9 +130,10 @@ impl Deployer {
         Ok(())
     }
 
-    fn load_model(&self, model: &ModelSpec, file: &Arc<ModelFile>) -> Result<OnnxModel> {
+    fn load_model(&self, model: &ModelSpec, file: &Arc<ModelFile>, account: &Arc<Account>) -> Result<OnnxModel> {
         let file = Arc::clone(file);
-        let source = ModelSource { name: model.name.clone(), read: Arc::new(move || file.read()) };
+        let share = Some(Arc::clone(account) as Arc<dyn Share>);
+        let source = ModelSource { name: model.name.clone(), read: Arc::new(move || file.read()), share };
         let defaults = self.model_options.clone();
         let options = ModelOptions {
             threads: model.threads.unwrap_or(defaults.threads),
