@@ -259,10 +259,13 @@ impl Drop for Contexts {
 fn start_task(shared: &Arc<Shared>) {
     let task = Task(Some(Arc::clone(shared)));
     match Handle::try_current() {
-        Ok(runtime) => drop(match &shared.part {
-            Some(part) => runtime.spawn(part.pace(Box::pin(task.run()))),
-            None => runtime.spawn(task.run()),
-        }),
+        Ok(runtime) => {
+            let work = async { task.run() };
+            drop(match &shared.part {
+                Some(part) => runtime.spawn(after_all(part.pace(Box::pin(work)))),
+                None => runtime.spawn(after_all(work)),
+            });
+        }
         Err(_none) => {
             drop(task);
             shared.queue.leave_to_threads();
@@ -270,13 +273,17 @@ fn start_task(shared: &Arc<Shared>) {
     }
 }
 
+/// All that is ready on this thread goes first, and may bring more calls for the same run. That is no work and needs no turn.
+async fn after_all(work: impl Future<Output = ()>) {
+    tokio::task::yield_now().await;
+    work.await;
+}
+
 /// Gives its place back if it is dropped before it came, as when the runtime goes away.
 struct Task(Option<Arc<Shared>>);
 
 impl Task {
-    async fn run(mut self) {
-        // All that is ready on this thread goes first, and may bring more calls for the same run.
-        tokio::task::yield_now().await;
+    fn run(mut self) {
         let Some(shared) = self.0.take() else { return };
         let Some(fetched) = shared.queue.fetch(Instant::now()) else { return };
         if fetched.more {
