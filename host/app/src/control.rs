@@ -5,6 +5,7 @@ mod deploy;
 mod folders;
 mod follow;
 mod keys;
+mod meter;
 mod views;
 
 use std::collections::HashMap;
@@ -21,21 +22,26 @@ use sandmill_domain::control::{
 };
 use sandmill_domain::ports::{Body, BoxFuture, Control, Keys};
 use sandmill_domain::{Advice, Code, Fault, FunctionName, ReleaseNumber, TenantId};
+use sandmill_telemetry::Telemetry;
 use tokio::sync::Semaphore;
 
 use self::deploy::Wanted;
 use self::folders::Folders;
 use self::follow::{Following, Name};
 use self::keys::KeyRing;
+use self::meter::Meter;
 use self::views::refused;
 use crate::accounts::Accounts;
 use crate::config::Config;
+use crate::config_store::Books;
 use crate::holdings::Holdings;
 
 /// Records that one answer tells at most.
 const AUDIT_MAX: usize = 500;
 /// Deployments of one tenant, those that wait included: others have theirs, too.
 const TENANT_DEPLOYS_MAX: usize = 4;
+/// Hours that one answer tells at most: a month.
+const USAGE_HOURS_MAX: u64 = 31 * 24;
 /// By whom changes are that nobody asked for.
 const HOST: &str = "host";
 
@@ -48,9 +54,11 @@ pub(crate) struct ControlPlane {
     holdings: Arc<Holdings>,
     folders: Folders,
     following: Following,
+    meter: Meter,
     file_limits: FileLimits,
     archive_limits: ArchiveLimits,
     poll: Duration,
+    books: Books,
     /// Whether there are functions that should answer and do not yet.
     starting: AtomicBool,
     /// Deployments at work,
@@ -73,7 +81,12 @@ pub(crate) async fn open_store(location: &str) -> Result<Store> {
 
 impl ControlPlane {
     /// Opens the store and reads it; nothing is served yet. In a store without keys there is one tenant, everybody's.
-    pub(crate) async fn start(config: &Config, store: Store, holdings: Arc<Holdings>) -> Result<Arc<Self>> {
+    pub(crate) async fn start(
+        config: &Config,
+        store: Store,
+        holdings: Arc<Holdings>,
+        telemetry: Arc<Telemetry>,
+    ) -> Result<Arc<Self>> {
         let catalog = Catalog::load(store).await.context("the store cannot be read")?;
         let folders = Folders::open(&config.store.work())?;
         let plane = Arc::new_cyclic(|this| Self {
@@ -84,9 +97,11 @@ impl ControlPlane {
             holdings,
             folders,
             following: Following::default(),
+            meter: Meter::new(telemetry),
             file_limits: FileLimits { environment: false, ..config.file_limits() },
             archive_limits: config.store.archive_limits(),
             poll: config.store.poll(),
+            books: config.store.books(),
             starting: AtomicBool::new(true),
             deploys: Semaphore::new(config.store.deploys_max()),
             deploys_waiting: Semaphore::new(config.store.deploys_max() + config.store.deploys_waiting_max()),
@@ -210,9 +225,22 @@ impl ControlPlane {
                 let entries: Vec<_> = entries.iter().map(|(at, entry)| views::tenant_entry(*at, entry)).collect();
                 page(entries)
             }
+            Ask::Usage { first, last } => self.usage(&tenant, first, last).await?,
             _ => return Err(Fault::new(Code::NotFound, "nothing is served at this path").into()),
         };
         Ok(self.answered(&tenant, answer))
+    }
+
+    /// Of the store, with what this host has not written yet.
+    async fn usage(&self, tenant: &TenantId, first: u64, last: u64) -> Result<Answer, Refused> {
+        if last.checked_sub(first).is_none_or(|hours| hours >= USAGE_HOURS_MAX) {
+            let message = format!("expected a first hour and a last one, {USAGE_HOURS_MAX} at most");
+            return Err(Fault::new(Code::InvalidInput, message).into());
+        }
+        // Its own last, so that all that it knows counts.
+        self.meter.write(self.catalog.store()).await.map_err(views::store_fault)?;
+        let hours = self.catalog.store().usage(tenant, first, last).await.map_err(views::store_fault)?;
+        Ok(Answer::Usage { hours: hours.into_iter().map(views::hour).collect() })
     }
 
     fn functions(&self, tenant: &TenantId) -> Answer {

@@ -42,6 +42,10 @@ impl Store {
         &self.0.options
     }
 
+    pub(super) fn client(&self) -> &dyn ObjectStore {
+        &*self.0.client
+    }
+
     /// An object's name for messages.
     pub(crate) fn name(&self, path: &Path) -> String {
         match &self.0.local {
