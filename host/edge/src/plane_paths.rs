@@ -104,8 +104,11 @@ pub(crate) fn find(path: &str, unknown: fn() -> Fault) -> Result<Found<'_>, Faul
     let place = PLACES.iter().find(|place| (tenant.is_none() || place.is_of_tenants) && place.is_at(parts));
     let place = place.ok_or_else(unknown)?;
     let name = place.parts.iter().zip(parts).find_map(|(part, name)| part.starts_with('{').then_some(*name)).unwrap_or_default();
-    let tenant = tenant.or((place.parts == ["tenants", "{tenant}"]).then_some(name));
-    let tenant = tenant.map(TenantId::new).transpose().map_err(|_no_name| unknown())?;
+    let tenant = match tenant {
+        Some(tenant) => Some(TenantId::new(tenant).map_err(|_no_name| unknown())?),
+        None if place.is_a_tenant() => Some(TenantId::new(name).map_err(|error| Fault::new(Code::NotFound, error.to_string()))?),
+        None => None,
+    };
     Ok(Found { place, tenant, name })
 }
 
@@ -113,6 +116,16 @@ impl Place {
     fn is_at(&self, parts: &[&str]) -> bool {
         let is_like = |(part, given): (&&str, &&str)| part.starts_with('{') || part == given;
         self.parts.len() == parts.len() && self.parts.iter().zip(parts).all(is_like)
+    }
+
+    /// Whether it is a tenant itself, and none of its things.
+    fn is_a_tenant(&self) -> bool {
+        self.parts == ["tenants", "{tenant}"]
+    }
+
+    fn methods(&self) -> Vec<&'static str> {
+        let with_head = |answers: &Answers| if answers.method == "GET" { vec!["GET", "HEAD"] } else { vec![answers.method] };
+        self.answers.iter().flat_map(with_head).collect()
     }
 }
 
@@ -133,13 +146,6 @@ impl<'a> Found<'a> {
     /// `InvalidInput` for what the path does not know, `NotFound` for what is no name.
     pub(crate) fn given(&self, answers: &Answers, query: Option<&'a str>, headers: &'a HeaderMap) -> Result<Given<'a>, Fault> {
         Ok(Given { name: self.name, query: Query::read(query, answers.query)?, headers })
-    }
-}
-
-impl Place {
-    fn methods(&self) -> Vec<&'static str> {
-        let with_head = |answers: &Answers| if answers.method == "GET" { vec!["GET", "HEAD"] } else { vec![answers.method] };
-        self.answers.iter().flat_map(with_head).collect()
     }
 }
 

@@ -186,6 +186,9 @@ async fn what_is_asked_is_what_was_sent() {
     assert_eq!((answer.status, &answer.json()["dry_run"]), (200, &json!(true)), "a dry run makes nothing");
 }
 
+/// Method, path, header lines and body; the status, and a part of what is told.
+type Malformed<'a> = (&'a str, &'a str, &'a str, &'a [u8], u16, &'a str);
+
 #[tokio::test]
 async fn what_is_malformed_is_told_precisely() {
     let server = Server::start_guarded(EdgeLimits::default());
@@ -193,7 +196,7 @@ async fn what_is_malformed_is_told_precisely() {
     let key = br#"{"scopes":["invoke"]}"#;
     let large = format!(r#"{{"scopes":["invoke"],"label":"{}"}}"#, "x".repeat(17 << 10)).into_bytes();
     let deep = format!(r#"{{"quotas":{}"#, r#"{"a":"#.repeat(2000)).into_bytes();
-    let cases: [(&str, &str, &str, &[u8], u16, &str); 39] = [
+    let cases: [Malformed<'_>; 39] = [
         ("GET", "/v1", "", b"", 404, "nothing is served"),
         ("GET", "/v1/", "", b"", 404, "nothing is served"),
         ("GET", "/v1/nothing", "", b"", 404, "/v1/openapi.json"),
@@ -236,7 +239,7 @@ async fn what_is_malformed_is_told_precisely() {
         ("PUT", "/v1/tenants/acme", JSON, &deep, 400, "unknown field `a`"),
         ("PUT", "/v1/tenants/acme", JSON, br#"{"weight":0}"#, 400, "at least 1"),
         ("PUT", "/v1/tenants/acme", JSON, br#"{"quotas":[1,2]}"#, 400, "a list where an object"),
-        ("PUT", "/v1/tenants/Acme", JSON, b"{}", 404, "nothing is served"),
+        ("PUT", "/v1/tenants/Acme", JSON, b"{}", 404, "`Acme` is no valid name"),
         ("POST", "/v1/tenants/acme/functions/digits/rollback", JSON, br#"{"to":0}"#, 400, "nonzero"),
         (
             "PUT",
