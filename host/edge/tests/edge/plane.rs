@@ -170,7 +170,7 @@ async fn what_is_asked_is_what_was_sent() {
     assert_eq!((key.status, key.header("location")), (201, Some("/v1/keys/k2")));
     assert_eq!((&key.json()["secret"], &key.json()["label"]), (&json!("told-once"), &json!("CI")));
     let last = server.plane.last();
-    assert_eq!((last.tenant, &*last.caller.key, last.caller.from), (of("acme"), "acme-admin", Some([127, 0, 0, 1].into())));
+    assert_eq!((last.tenant, &*last.caller.key, last.caller.from), (of("acme"), "key-2", Some([127, 0, 0, 1].into())));
     send(&mut client, "root-admin", "GET", "/v1/keys", "", b"").await;
     assert_eq!(server.plane.last().tenant, None, "the operators' own");
     send(&mut client, "root-admin", "GET", "/v1/tenants/other/keys", "", b"").await;

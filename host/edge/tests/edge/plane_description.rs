@@ -149,6 +149,9 @@ async fn every_answer_is_as_described() {
         ("PUT", "/v1/tenants/{tenant}", "nobody", JSON, b"{}", 404),
         ("DELETE", "/v1/keys/{key}", "k9", "", b"", 404),
     ];
+    let operator = ask(&mut client, "GET", "/v1/whoami", &bearer("root-admin")).await;
+    assert_eq!(operator.json()["tenant"], Value::Null);
+    described.check("GET", "/v1/whoami", &operator);
     for (method, template, name, headers, body, status) in cases {
         let path = ["{function}", "{key}", "{tenant}"].iter().fold(template.to_owned(), |path, part| path.replace(part, name));
         let template = template.split('?').next().unwrap();
