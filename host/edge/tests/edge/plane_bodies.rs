@@ -2,22 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::StreamBody;
-use hyper::Request;
-use hyper::body::Frame;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use sandmill_domain::Code;
 use sandmill_edge::EdgeLimits;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::client::{Answer, Client, request};
+use crate::http2::{PREFACE, frame, read_frame};
 use crate::keys::bearer;
 use crate::plane::{JSON, TAR, send};
-use crate::server::{PATIENCE, Server, eventually};
+use crate::server::{Server, eventually};
 
 const SHORT: Duration = Duration::from_millis(150);
 
@@ -170,26 +164,51 @@ async fn a_pause_is_bounded_and_a_long_body_is_not() {
 #[tokio::test]
 async fn frames_without_bytes_do_not_prolong_a_pause() {
     let server = Server::start_guarded(EdgeLimits { upload_pause_time: SHORT, ..EdgeLimits::default() });
-    let stream = TcpStream::connect(server.addresses.control).await.unwrap();
-    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let (frames, receiver) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, std::convert::Infallible>>(1);
-    let body = StreamBody::new(Box::pin(futures_util::stream::unfold(receiver, |mut frames| async {
-        frames.recv().await.map(|frame| (frame, frames))
-    })));
+    let (mut reading, mut writing) = TcpStream::connect(server.addresses.control).await.unwrap().into_split();
+    let head = frame(1, 4, 1, &deployment_fields());
+    writing.write_all(&[PREFACE, &frame(4, 0, 0, &[]), &head, &frame(0, 0, 1, b"x")].concat()).await.unwrap();
     tokio::spawn(async move {
-        while frames.send(Ok(Frame::data(Bytes::new()))).await.is_ok() {
+        while writing.write_all(&frame(0, 0, 1, &[])).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
-    let request = Request::put("http://h/v1/functions/digits")
-        .header("authorization", "Bearer acme-deploy")
-        .header("content-type", "application/gzip")
-        .body(body)
-        .unwrap();
-    let answer = timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap();
-    assert_eq!(answer.status().as_u16(), 408);
+    let problem = loop {
+        let (kind, _, payload) = read_frame(&mut reading).await.expect("a frame");
+        if kind == 0 {
+            break String::from_utf8(payload).unwrap();
+        }
+    };
+    assert!(problem.contains(r#""status":408"#), "{problem}");
     ended(&server, Err(Code::SlowRequest)).await;
+    assert_eq!(server.plane.received(), 1);
+}
+
+/// `:method: PUT`, `:scheme: http`, `:path`, `authorization` and `content-type`, as literals without indexing.
+fn deployment_fields() -> Vec<u8> {
+    let literal = |name: &[u8], value: &str| [name, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat();
+    [
+        literal(&[0x02], "PUT"),
+        vec![0x86],
+        literal(&[0x04], "/v1/functions/digits"),
+        literal(&[0x0f, 0x08], "Bearer acme-deploy"),
+        literal(&[0x0f, 0x10], "application/gzip"),
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn while_more_is_waited_for_nothing_is_held() {
+    let server = Server::start_guarded(EdgeLimits { buffered_bytes_max: 10, ..EdgeLimits::default() });
+    let mut client = server.control().await;
+    client.send(head("content-length: 20")).await;
+    client.send("12345678").await;
+    eventually("they have come", || server.plane.received() == 8).await;
+    let mut functions = server.client().await;
+    let call = format!("POST /fn/echo HTTP/1.1\r\nhost: h\r\n{}content-length: 10\r\n\r\n1234567890", bearer("acme-invoke"));
+    functions.send(call).await;
+    assert_eq!(functions.answer().await.status, 200);
+    client.send("123456789012").await;
+    assert_eq!(client.answer().await.status, 503, "a piece beyond all that the host may hold");
 }
 
 #[tokio::test]
