@@ -261,7 +261,8 @@ pub trait Body: Send {
     /// The next piece; none when it is whole, which is also when it has been found to be what its sender said it is.
     ///
     /// # Errors
-    /// `TooLarge`, `SlowRequest`, `InvalidInput` for one that ends early or has another digest.
+    /// `TooLarge`; `SlowRequest`; `InvalidInput` for one that ends early or has another digest; `Overloaded` if the host holds too
+    /// much already. There is nothing more after any of them.
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Fault>>;
 }
 

@@ -2,8 +2,8 @@
 //! one that its sender promised. Knows nothing of what is in it.
 
 use bytes::Bytes;
-use sandmill_domain::Fault;
 use sandmill_domain::ports::{Body, BoxFuture};
+use sandmill_domain::{Code, Fault};
 use tokio::time::{Instant, timeout_at};
 
 use crate::buffered::Share;
@@ -75,7 +75,7 @@ impl Body for Archive<'_> {
         Box::pin(async {
             // Whoever goes on after a failure must not take what follows for the rest.
             if self.is_broken {
-                return Err(too_slow());
+                return Err(Fault::new(Code::InvalidInput, "the body is not whole"));
             }
             let piece = self.piece().await;
             self.is_broken = piece.is_err();

@@ -104,8 +104,11 @@ pub(crate) fn find(path: &str, unknown: fn() -> Fault) -> Result<Found<'_>, Faul
     let place = PLACES.iter().find(|place| (tenant.is_none() || place.is_of_tenants) && place.is_at(parts));
     let place = place.ok_or_else(unknown)?;
     let name = place.parts.iter().zip(parts).find_map(|(part, name)| part.starts_with('{').then_some(*name)).unwrap_or_default();
-    let tenant = tenant.or((place.parts == ["tenants", "{tenant}"]).then_some(name));
-    let tenant = tenant.map(TenantId::new).transpose().map_err(|_no_name| unknown())?;
+    let tenant = match tenant {
+        Some(tenant) => Some(TenantId::new(tenant).map_err(|_no_name| unknown())?),
+        None if place.is_a_tenant() => Some(TenantId::new(name).map_err(|error| Fault::new(Code::NotFound, error.to_string()))?),
+        None => None,
+    };
     Ok(Found { place, tenant, name })
 }
 
@@ -113,6 +116,16 @@ impl Place {
     fn is_at(&self, parts: &[&str]) -> bool {
         let is_like = |(part, given): (&&str, &&str)| part.starts_with('{') || part == given;
         self.parts.len() == parts.len() && self.parts.iter().zip(parts).all(is_like)
+    }
+
+    /// Whether it is a tenant itself, and none of its things.
+    fn is_a_tenant(&self) -> bool {
+        self.parts == ["tenants", "{tenant}"]
+    }
+
+    fn methods(&self) -> Vec<&'static str> {
+        let with_head = |answers: &Answers| if answers.method == "GET" { vec!["GET", "HEAD"] } else { vec![answers.method] };
+        self.answers.iter().flat_map(with_head).collect()
     }
 }
 
@@ -133,13 +146,6 @@ impl<'a> Found<'a> {
     /// `InvalidInput` for what the path does not know, `NotFound` for what is no name.
     pub(crate) fn given(&self, answers: &Answers, query: Option<&'a str>, headers: &'a HeaderMap) -> Result<Given<'a>, Fault> {
         Ok(Given { name: self.name, query: Query::read(query, answers.query)?, headers })
-    }
-}
-
-impl Place {
-    fn methods(&self) -> Vec<&'static str> {
-        let with_head = |answers: &Answers| if answers.method == "GET" { vec!["GET", "HEAD"] } else { vec![answers.method] };
-        self.answers.iter().flat_map(with_head).collect()
     }
 }
 
@@ -220,4 +226,171 @@ impl<'a> Query<'a> {
 
 fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(Code::InvalidInput, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn not_there() -> Fault {
+        Fault::new(Code::NotFound, "nothing")
+    }
+
+    /// What is asked by a request, in the domain's words; or what it is refused with.
+    fn asked(method: &str, path: &str, query: Option<&str>) -> Result<(Option<String>, Ask), Code> {
+        let method: Method = method.parse().expect("a method");
+        let ask = |found: &Found<'_>| {
+            let answers = found.answers(&method)?;
+            let headers = HeaderMap::new();
+            match answers.act() {
+                Act::Describe => Err(Fault::new(Code::Unsupported, "shown")),
+                Act::Ask(ask) => ask(&found.given(answers, query, &headers)?),
+            }
+        };
+        let found = find(path, not_there).map_err(|fault| fault.code)?;
+        let tenant = found.tenant.as_ref().map(ToString::to_string);
+        ask(&found).map(|ask| (tenant, ask)).map_err(|fault| fault.code)
+    }
+
+    fn name(name: &str) -> FunctionName {
+        FunctionName::new(name).expect("a name")
+    }
+
+    fn release(number: u64) -> ReleaseNumber {
+        ReleaseNumber(NonZeroU64::new(number).expect("not zero"))
+    }
+
+    #[test]
+    fn paths_are_asked_for_what_they_say() {
+        let cases = [
+            ("GET", "/v1/whoami", "", None, Ask::WhoAmI),
+            ("GET", "/v1/functions", "", None, Ask::Functions),
+            ("HEAD", "/v1/tenants/acme/functions", "", Some("acme"), Ask::Functions),
+            ("GET", "/v1/functions/f", "&&", None, Ask::Function(name("f"))),
+            ("PUT", "/v1/functions/f", "", None, Ask::Deploy { function: name("f"), dry_run: false }),
+            ("PUT", "/v1/tenants/a/functions/f", "dry_run=true", Some("a"), Ask::Deploy { function: name("f"), dry_run: true }),
+            ("PUT", "/v1/functions/f", "dry_run=false", None, Ask::Deploy { function: name("f"), dry_run: false }),
+            ("DELETE", "/v1/functions/f", "", None, Ask::Delete(name("f"))),
+            ("POST", "/v1/functions/f/rollback", "", None, Ask::RollBack { function: name("f"), to: None }),
+            (
+                "GET",
+                "/v1/functions/f/difference",
+                "to=2&from=18446744073709551615",
+                None,
+                Ask::Difference { function: name("f"), from: release(u64::MAX), to: release(2) },
+            ),
+            ("GET", "/v1/keys", "", None, Ask::Keys),
+            ("POST", "/v1/tenants/acme/keys", "", Some("acme"), Ask::AddKey(no_key())),
+            ("DELETE", "/v1/keys/k-1_~.Z", "", None, Ask::RevokeKey("k-1_~.Z".to_owned())),
+            ("GET", "/v1/audit", "", None, Ask::Audit { after: 0 }),
+            ("GET", "/v1/tenants/acme/audit", "after=7", Some("acme"), Ask::Audit { after: 7 }),
+            ("GET", "/v1/tenants", "", None, Ask::Tenants),
+            ("PUT", "/v1/tenants/acme", "", Some("acme"), Ask::ChangeTenant(TenantTerms::default())),
+            ("DELETE", "/v1/tenants/functions", "", Some("functions"), Ask::RemoveTenant),
+        ];
+        for (method, path, query, tenant, ask) in cases {
+            let query = (!query.is_empty()).then_some(query);
+            assert_eq!(asked(method, path, query), Ok((tenant.map(str::to_owned), ask)), "{method} {path} {query:?}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        let long = format!("/v1/keys/{}", "k".repeat(KEY_BYTES_MAX + 1));
+        for path in [
+            "/v1",
+            "/v1/",
+            "/v1/x",
+            "/v1//functions",
+            "/v1/functions/",
+            "/v1/functions/F",
+            "/v1/functions/f/",
+            "/v1/functions/%66",
+            "/v1/functions/f/rollback/x",
+            "/v1/functions/f/versions",
+            "/v1/keys/",
+            "/v1/keys/a%20b",
+            "/v1/keys/a/b",
+            long.as_str(),
+            "/v1/tenants/",
+            "/v1/tenants/Acme",
+            "/v1/tenants/acme/",
+            "/v1/tenants/acme/whoami",
+            "/v1/tenants/acme/tenants",
+            "/v1/tenants/acme/openapi.json",
+            "/v1/tenants/acme/tenants/acme",
+            "/v1/tenants//functions",
+            "/v1/tenants/a_b/functions",
+            "/v1/tenants/acme/functions/f/rollback/x/y",
+            "/v2/functions",
+            "/v1functions",
+            "",
+        ] {
+            for method in ["GET", "DELETE"] {
+                let code = asked(method, path, None).expect_err(path);
+                assert!(matches!(code, Code::NotFound | Code::MethodNotAllowed), "{method} {path}: {code:?}");
+            }
+            assert_eq!(asked("GET", path, None).or_else(|_| asked("DELETE", path, None)), Err(Code::NotFound), "{path}");
+        }
+        for (method, path, query) in [
+            ("PUT", "/v1/functions/F", ""),
+            ("GET", "/v1/functions", "x=1"),
+            ("GET", "/v1/functions", "x"),
+            ("PUT", "/v1/functions/f", "dry_run"),
+            ("PUT", "/v1/functions/f", "dry_run=1"),
+            ("PUT", "/v1/functions/f", "dry_run=TRUE"),
+            ("PUT", "/v1/functions/f", "dry_run=true&dry_run=true"),
+            ("PUT", "/v1/functions/f", "dry%5Frun=true"),
+            ("DELETE", "/v1/functions/f", "dry_run=true"),
+            ("GET", "/v1/functions/f/difference", ""),
+            ("GET", "/v1/functions/f/difference", "from=1"),
+            ("GET", "/v1/functions/f/difference", "from=0&to=1"),
+            ("GET", "/v1/functions/f/difference", "from=1&to=+2"),
+            ("GET", "/v1/functions/f/difference", "from=1&to=18446744073709551616"),
+            ("GET", "/v1/audit", "after=-1"),
+            ("GET", "/v1/audit", "after="),
+            ("GET", "/v1/audit", "after=1&before=2"),
+        ] {
+            assert_eq!(asked(method, path, Some(query)), Err(Code::InvalidInput), "{method} {path}?{query}");
+        }
+    }
+
+    /// Each path and method, with the parameters in its query.
+    type Paths = BTreeMap<(String, String), BTreeSet<String>>;
+
+    fn described() -> Paths {
+        let page: Value = serde_json::from_str(include_str!("openapi.json")).expect("JSON");
+        let mut paths = Paths::new();
+        for (path, item) in page["paths"].as_object().expect("paths") {
+            for (method, operation) in item.as_object().expect("methods").iter().filter(|(key, _)| *key != "parameters") {
+                let parameters = operation["parameters"].as_array().into_iter().flatten();
+                let parameters = parameters.map(|parameter| {
+                    let reference = parameter["$ref"].as_str().expect("a reference").trim_start_matches('#');
+                    page.pointer(reference).expect("what it refers to")
+                });
+                let query = parameters.filter(|parameter| parameter["in"] == "query");
+                let query = query.map(|parameter| parameter["name"].as_str().expect("a name").to_owned()).collect();
+                paths.insert((method.to_uppercase(), path.clone()), query);
+            }
+        }
+        paths
+    }
+
+    #[test]
+    fn the_description_has_every_path_and_no_other() {
+        let mut routed = Paths::new();
+        for place in &PLACES {
+            for prefix in if place.is_of_tenants { &["/v1", "/v1/tenants/{tenant}"][..] } else { &["/v1"] } {
+                for answers in place.answers {
+                    let path = format!("{prefix}/{}", place.parts.join("/"));
+                    routed.insert((answers.method.to_owned(), path), answers.query.iter().map(|&name| name.to_owned()).collect());
+                }
+            }
+        }
+        assert_eq!(described(), routed);
+    }
 }
