@@ -145,8 +145,8 @@ impl FileContent {
     }
 }
 
-impl std::fmt::Debug for FileContent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for FileContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileContent").field("path", &self.path).field("sha256", &self.sha256).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 //! The paths below `/v1`: which there are, what each answers, and what is asked by it. A table, without a look at who asks.
 
 use std::num::NonZeroU64;
+use std::time::UNIX_EPOCH;
 
 use http::{HeaderMap, Method};
 use sandmill_domain::control::{Ask, NewKey, TenantTerms};
@@ -8,6 +9,9 @@ use sandmill_domain::{Code, Fault, FunctionName, ReleaseNumber, TenantId};
 
 use crate::plane_head;
 use crate::routes::{function, wrong_method};
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// The longest id of a key that is looked up, in bytes.
 const KEY_BYTES_MAX: usize = 128;
@@ -46,7 +50,7 @@ pub(crate) struct Given<'a> {
 }
 
 /// Every path.
-pub(crate) const PLACES: [Place; 11] = [
+pub(crate) const PLACES: [Place; 12] = [
     host(&["openapi.json"], &[Answers { method: "GET", query: &[], act: Act::Describe }]),
     host(&["whoami"], &[asks("GET", &[], |_given| Ok(Ask::WhoAmI))]),
     tenants(&["functions"], &[asks("GET", &[], |_given| Ok(Ask::Functions))]),
@@ -66,6 +70,7 @@ pub(crate) const PLACES: [Place; 11] = [
     tenants(&["keys"], &[asks("GET", &[], |_given| Ok(Ask::Keys)), asks("POST", &[], |_given| Ok(Ask::AddKey(no_key())))]),
     tenants(&["keys", "{key}"], &[asks("DELETE", &[], revoke)]),
     tenants(&["audit"], &[asks("GET", &["after"], |given| Ok(Ask::Audit { after: given.query.number("after")?.unwrap_or(0) }))]),
+    tenants(&["usage"], &[asks("GET", &["from_ms", "to_ms"], usage)]),
     host(&["tenants"], &[asks("GET", &[], |_given| Ok(Ask::Tenants))]),
     host(&["tenants", "{tenant}"], &[asks("PUT", &[], put_tenant), asks("DELETE", &[], |_given| Ok(Ask::RemoveTenant))]),
 ];
@@ -167,6 +172,14 @@ fn difference(given: &Given<'_>) -> Result<Ask, Fault> {
         number.ok_or_else(|| invalid("the query names two releases, as in `?from=1&to=2`; they are counted from 1"))
     };
     Ok(Ask::Difference { function: function(given.name)?, from: release("from")?, to: release("to")? })
+}
+
+/// The last day, if nothing else is asked for.
+fn usage(given: &Given<'_>) -> Result<Ask, Fault> {
+    let now_ms = || UNIX_EPOCH.elapsed().map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    let to_ms = given.query.number("to_ms")?.unwrap_or_else(now_ms);
+    let from_ms = given.query.number("from_ms")?.unwrap_or(to_ms.saturating_sub(DAY_MS));
+    Ok(Ask::Usage { first: from_ms / HOUR_MS, last: to_ms / HOUR_MS })
 }
 
 fn revoke(given: &Given<'_>) -> Result<Ask, Fault> {
@@ -287,6 +300,7 @@ mod tests {
             ("POST", "/v1/tenants/acme/keys", "", Some("acme"), Ask::AddKey(no_key())),
             ("DELETE", "/v1/keys/k-1_~.Z", "", None, Ask::RevokeKey("k-1_~.Z".to_owned())),
             ("GET", "/v1/audit", "", None, Ask::Audit { after: 0 }),
+            ("GET", "/v1/usage", "from_ms=7200001&to_ms=10800000", None, Ask::Usage { first: 2, last: 3 }),
             ("GET", "/v1/tenants/acme/audit", "after=7", Some("acme"), Ask::Audit { after: 7 }),
             ("GET", "/v1/tenants", "", None, Ask::Tenants),
             ("PUT", "/v1/tenants/acme", "", Some("acme"), Ask::ChangeTenant(TenantTerms::default())),

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use sandmill_domain::control::{
     Answer, Answered, Ask, Asked, AuditEntry, Deployment, Difference, FileChange, FileDetail, FunctionDetail, FunctionSummary,
-    Identity, KeyDetail, ModelDetail, Refused, ReleaseDetail, Step, StepDetail, TenantDetail, TenantTerms,
+    FunctionUsage, HourUsage, Identity, KeyDetail, ModelDetail, Refused, ReleaseDetail, Step, StepDetail, TenantDetail,
+    TenantTerms,
 };
 use sandmill_domain::ports::{Body, BoxFuture, Control};
 use sandmill_domain::{Advice, Caller, Code, Fault, FunctionName, Scope, TenantId};
@@ -181,6 +182,7 @@ fn answer(asked: &Asked) -> Result<Answer, Refused> {
             Answer::Gone {}
         }
         Ask::Audit { after } => audit(*after),
+        Ask::Usage { first, .. } => usage(*first),
         Ask::Tenants => {
             let tenants = THINGS.iter().map(|(name, ..)| tenant(&TenantId::new(name).unwrap(), TenantTerms::default()));
             Answer::Tenants { tenants: tenants.collect() }
@@ -257,6 +259,12 @@ fn difference(function: &FunctionName, from: u64, to: u64) -> Answer {
 
 fn key(id: &str, scopes: &[Scope], expires_at_ms: Option<u64>) -> KeyDetail {
     KeyDetail { key: id.to_owned(), label: "for the shop".to_owned(), scopes: scopes.to_vec(), expires_at_ms }
+}
+
+fn usage(first: u64) -> Answer {
+    let used = FunctionUsage { requests: 7, plugin_us: 3, ..FunctionUsage::default() };
+    let functions = BTreeMap::from([(FunctionName::new("digits").unwrap(), used)]);
+    Answer::Usage { hours: vec![HourUsage { from_ms: first * 3_600_000, functions }] }
 }
 
 fn audit(after: u64) -> Answer {

@@ -8,7 +8,7 @@ use crate::plane::{JSON, TAR, send};
 use crate::server::Server;
 
 /// Attempts at things of `other`, by paths that name it; `{}` stands for the tenant.
-const BY_NAME: [(&str, &str, &str, &[u8]); 33] = [
+const BY_NAME: [(&str, &str, &str, &[u8]); 34] = [
     ("GET", "/v1/tenants/{}/functions", "", b""),
     ("HEAD", "/v1/tenants/{}/functions", "", b""),
     ("GET", "/v1/tenants/{}/functions/theirs", "", b""),
@@ -34,6 +34,7 @@ const BY_NAME: [(&str, &str, &str, &[u8]); 33] = [
     ("DELETE", "/v1/tenants/{}/keys/k9", "", b""),
     ("DELETE", "/v1/tenants/{}/keys/root", "", b""),
     ("GET", "/v1/tenants/{}/audit", "", b""),
+    ("GET", "/v1/tenants/{}/usage", "", b""),
     ("GET", "/v1/tenants/{}/audit?after=1", "", b""),
     ("GET", "/v1/tenants/{}/whoami", "", b""),
     ("GET", "/v1/tenants/{}", "", b""),
