@@ -60,7 +60,7 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// The next bytes; none at the end. Frames without any, of which HTTP/2 may have as many as it likes, take of the same time.
+/// The next bytes; none at the end. A frame of HTTP/2 may have none, as the one that ends a body often does.
 async fn some_bytes(upload: &mut Upload) -> Result<Option<Bytes>, Fault> {
     loop {
         match upload.next().await? {

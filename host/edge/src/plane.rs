@@ -32,8 +32,8 @@ const DESCRIPTION: &str = include_str!("openapi.json");
 const JSON_BYTES_MAX: usize = 16 << 10;
 
 /// What a host without a control plane says of itself.
-const NO_PLANE: &str = "this host serves function folders and has no control plane; a store of functions, `[store]` in its \
-    configuration, brings one";
+const NO_PLANE: &str = "this host serves function folders and has no control plane; a store of functions, `[store] \
+    location` in its configuration, brings one";
 
 /// The answer to a request below `/v1`.
 ///

@@ -183,6 +183,25 @@ async fn frames_without_bytes_do_not_prolong_a_pause() {
     assert_eq!(server.plane.received(), 1);
 }
 
+#[tokio::test]
+async fn a_frame_without_bytes_may_end_a_body() {
+    let server = Server::start_guarded(EdgeLimits::default());
+    let mut stream = TcpStream::connect(server.addresses.control).await.unwrap();
+    let head = frame(1, 4, 1, &deployment_fields());
+    stream
+        .write_all(&[PREFACE, &frame(4, 0, 0, &[]), &head, &frame(0, 0, 1, b"x"), &frame(0, 1, 1, &[])].concat())
+        .await
+        .unwrap();
+    loop {
+        let (kind, _, payload) = read_frame(&mut stream).await.expect("a frame");
+        if kind == 0 {
+            assert!(payload.starts_with(br#"{"function":"digits""#), "{payload:?}");
+            break;
+        }
+    }
+    ended(&server, Ok(())).await;
+}
+
 /// `:method: PUT`, `:scheme: http`, `:path`, `authorization` and `content-type`, as literals without indexing.
 fn deployment_fields() -> Vec<u8> {
     let literal = |name: &[u8], value: &str| [name, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat();
