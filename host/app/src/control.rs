@@ -97,7 +97,7 @@ impl ControlPlane {
             holdings,
             folders,
             following: Following::default(),
-            meter: Meter::new(telemetry),
+            meter: Meter::new(Arc::clone(&telemetry)),
             file_limits: FileLimits { environment: false, ..config.file_limits() },
             archive_limits: config.store.archive_limits(),
             poll: config.store.poll(),
@@ -107,12 +107,38 @@ impl ControlPlane {
             deploys_waiting: Semaphore::new(config.store.deploys_max() + config.store.deploys_waiting_max()),
             tenants: Mutex::default(),
         });
+        let (shown, page) = (Arc::downgrade(&plane), Arc::downgrade(&telemetry));
+        telemetry.ask(move || {
+            let (Some(plane), Some(telemetry)) = (shown.upgrade(), page.upgrade()) else { return false };
+            plane.show(&telemetry);
+            true
+        });
         plane.take_over(&plane.catalog.snapshot());
         if plane.keys.is_empty() {
             config.refuse_exposed("the store has no keys: make one with `sandmill init`")?;
             plane.add_local().await?;
         }
         Ok(plane)
+    }
+
+    /// What its operator should know of it, though it serves.
+    pub(crate) fn remark(&self) -> Option<String> {
+        let stale = self.catalog.staleness().map(|stale| {
+            let since = stale.since.elapsed().as_secs();
+            format!(
+                "the store could not be read for {since} s: what was known then is served, and nothing can be changed ({})",
+                stale.why
+            )
+        });
+        let count = self.following.troubles();
+        let troubled = (count > 0)
+            .then(|| format!("{count} functions are not served in their current release: GET /v1/functions/… says why"));
+        stale.or(troubled)
+    }
+
+    fn show(&self, telemetry: &Telemetry) {
+        let stale = self.catalog.staleness().map_or(Duration::ZERO, |stale| stale.since.elapsed());
+        telemetry.store(stale, self.following.troubles());
     }
 
     /// Who asks, for the edge.

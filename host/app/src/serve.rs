@@ -62,6 +62,10 @@ async fn serve(config: &Config) -> Result<()> {
     // They live as long as what they have loaded.
     let holdings = Arc::new(Holdings::new(deployer, Arc::clone(&pipeline), Arc::clone(&telemetry), config.spare_idle()));
     let content = source.open(config, &holdings, &telemetry).await?;
+    if let Content::Store(plane) = &content {
+        let plane = Arc::downgrade(plane);
+        pipeline.watch_remarks(move || plane.upgrade()?.remark());
+    }
     let parts = content.parts(Arc::clone(&pipeline), Arc::clone(&telemetry));
     let edge = Edge::bind(config.edge_options(), parts)?;
     let stop = stop_on_signals(Arc::clone(&pipeline), Arc::clone(&telemetry))?;

@@ -280,6 +280,9 @@ mod tests {
 
     const FILE: EntryType = EntryType::Regular;
 
+    /// The entries of an archive, and what is said of it.
+    type Case<'a> = (&'a [(&'a [u8], EntryType, &'a [u8])], &'a str);
+
     #[test]
     fn what_is_packed_is_unpacked() {
         let dir = tempfile::tempdir().expect("a folder");
@@ -305,7 +308,7 @@ mod tests {
     #[test]
     fn strangers_entries_are_refused() {
         let limits = ArchiveLimits { bytes_max: 1 << 20, entries_max: 4, depth_max: 3 };
-        let cases: [(&[(&[u8], EntryType, &[u8])], &str); 19] = [
+        let cases: [Case<'_>; 19] = [
             (&[(b"../x", FILE, b"1")], "leads out"),
             (&[(b"a/../../x", FILE, b"1")], "leads out"),
             (&[(b"/etc/x", FILE, b"1")], "leads out"),

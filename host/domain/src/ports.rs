@@ -194,6 +194,11 @@ pub trait Service: Send + Sync {
     /// Why no requests should be sent here; none if every function is warm and nothing drains.
     fn unready(&self) -> Option<String>;
 
+    /// What its operator should know although requests may be sent here.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether a request may come in, decided from its head, before its body is read.
     ///
     /// # Errors

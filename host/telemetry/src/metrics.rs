@@ -51,6 +51,8 @@ pub struct Telemetry {
     /// Asked before the page is shown.
     asked: Mutex<Vec<Box<Ask>>>,
     device_memory: IntGaugeVec,
+    store_stale: Gauge,
+    functions_in_trouble: IntGauge,
     connections: IntGauge,
     certificate_loads: IntCounterVec,
     certificate_expiry: GaugeVec,
@@ -106,6 +108,14 @@ impl Telemetry {
                 "device_memory_bytes",
                 "A device's memory: all there is, what of it is used by whomever, and by this process. Absent without a driver.",
                 &["device", "part"],
+            )?,
+            store_stale: page.gauge(
+                "store_stale_seconds",
+                "For how long the store could not be read; 0 if it can, or there is none.",
+            )?,
+            functions_in_trouble: page.int_gauge(
+                "functions_in_trouble",
+                "Functions whose current release this host cannot serve: what was before goes on, if anything.",
             )?,
             connections: page.int_gauge("connections", "Open client connections.")?,
             certificate_loads: page.counters(
@@ -252,6 +262,12 @@ impl Telemetry {
     /// What each function has used since the host started; those that were forgotten are left out.
     pub fn used(&self) -> Vec<(TenantId, FunctionName, Used)> {
         self.functions.used()
+    }
+
+    /// The store could not be read for so long, and so many functions are not served as it says.
+    pub fn store(&self, stale: Duration, in_trouble: usize) {
+        self.store_stale.set(stale.as_secs_f64());
+        self.functions_in_trouble.set(i64::try_from(in_trouble).unwrap_or(i64::MAX));
     }
 
     /// A device has so much memory, in bytes; so much of it is used, by this process or by whomever, where that is known.

@@ -58,6 +58,11 @@ impl Following {
         lock(&self.troubles).get(name).map(|trouble| trouble.why.clone())
     }
 
+    /// How many functions have one.
+    pub(crate) fn troubles(&self) -> usize {
+        lock(&self.troubles).len()
+    }
+
     fn may_try(&self, name: &Name) -> bool {
         lock(&self.troubles).get(name).is_none_or(|trouble| trouble.again <= Instant::now())
     }
