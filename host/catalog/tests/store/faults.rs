@@ -9,7 +9,7 @@ use sandmill_catalog::Digest;
 use sandmill_catalog::store::{Catalog, ChangeError, Head, Log, Revision, Store, StoreError, StoreOptions, TenantState, doctor};
 
 use crate::faulty::Fault::{
-    After, Before, Broken, Full, Garble, Lag, Late, Lie, Refuse, Replace, SayExists, SilentAfter, SilentBefore,
+    After, Before, Broken, Full, Garble, Lag, Late, Lie, Pass, Refuse, Replace, SayExists, SilentAfter, SilentBefore,
 };
 use crate::faulty::Op::{Complete, Delete, Get, List, Part, Put};
 use crate::faulty::{ALWAYS, Fault, Faulty};
@@ -126,6 +126,15 @@ async fn a_store_that_does_not_keep_its_word_is_refused_when_it_is_opened() {
         let error = Backend::Faulty(faulty).try_open(StoreOptions::default()).await.expect_err("refused");
         assert!(error.to_string().contains(text), "{op:?} {fault:?}: {error}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_replaces_what_has_been_there_for_a_while_is_refused() {
+    let faulty = Faulty::new();
+    faulty.inject(Put, "probe", Pass, 4);
+    faulty.inject(Put, "probe", Replace, ALWAYS);
+    let error = Backend::Faulty(faulty).try_open(StoreOptions::default()).await.expect_err("refused");
+    assert!(error.to_string().contains("it replaced an object that was there"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

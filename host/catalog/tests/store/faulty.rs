@@ -29,6 +29,8 @@ pub(crate) enum Op {
 /// What becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
+    /// None, so that a later rule holds only for what comes after.
+    Pass,
     /// An error, and nothing happened.
     Before,
     /// An error, although it happened.
@@ -104,7 +106,7 @@ fn take(rules: &Rules, op: Op, path: &str) -> Option<Fault> {
     let mut rules = rules.lock().expect("no panic");
     let rule = rules.iter_mut().find(|(of, part, _, times)| *of == op && path.contains(part) && *times > 0)?;
     rule.3 -= 1;
-    Some(rule.2)
+    Some(rule.2).filter(|fault| *fault != Fault::Pass)
 }
 
 fn error(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
