@@ -182,7 +182,7 @@ impl Catalog {
     }
 
     /// What is known of a tenant; the store is asked if nothing is.
-    pub(super) async fn tenant(&self, tenant: &TenantId) -> Result<Head<TenantState>, ChangeError> {
+    async fn tenant(&self, tenant: &TenantId) -> Result<Head<TenantState>, ChangeError> {
         if !self.snapshot().tenants.contains_key(tenant) {
             self.refresh().await?;
         }
@@ -192,6 +192,14 @@ impl Catalog {
         }
         let head = snapshot.tenants.get(tenant).cloned();
         head.ok_or_else(|| Refusal::Unknown(format!("tenant `{tenant}`")).into())
+    }
+
+    /// A tenant's state as it is in the store now.
+    pub(super) async fn present(&self, tenant: &TenantId) -> Result<Head<TenantState>, ChangeError> {
+        let known = self.tenant(tenant).await?;
+        let head = self.store.tenant_log(tenant).catch_up(&known).await?;
+        self.publish_tenant(tenant, &head);
+        Ok(head)
     }
 
     fn publish_tenant(&self, tenant: &TenantId, head: &Head<TenantState>) {
