@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -35,6 +36,8 @@ pub(crate) enum Fault {
     Before,
     /// An error, although it happened.
     After,
+    /// Nobody was there to be asked.
+    Unsent,
     /// No answer ever, and nothing happened.
     SilentBefore,
     /// No answer ever, although it happened.
@@ -119,6 +122,7 @@ async fn fail<T>(fault: Fault) -> Result<T> {
         Fault::SilentBefore | Fault::SilentAfter | Fault::Late => pending().await,
         Fault::Full => error(io::Error::from(io::ErrorKind::StorageFull)),
         Fault::Broken => error(io::Error::other("the medium fails")),
+        Fault::Unsent => error(HttpError::new(HttpErrorKind::Connect, io::Error::from(io::ErrorKind::ConnectionRefused))),
         Fault::Refuse => Error::PermissionDenied { path: String::new(), source: "no".into() },
         Fault::SayExists => Error::AlreadyExists { path: String::new(), source: "no".into() },
         _ => error("500, as it were"),
