@@ -150,7 +150,9 @@ impl Store {
     async fn on_disk(&self, path: &Path, sync: fn(&Local, &Path) -> std::io::Result<()>) -> std::io::Result<()> {
         let Some(local) = self.0.local.clone() else { return Ok(()) };
         let path = path.clone();
-        tokio::task::spawn_blocking(move || sync(&local, &path)).await.map_err(std::io::Error::other)?
+        // A disk that hangs leaves its thread behind, and what was to be synced in doubt.
+        let synced = timeout(self.options().timeout, tokio::task::spawn_blocking(move || sync(&local, &path)));
+        synced.await.map_err(std::io::Error::other)?.map_err(std::io::Error::other)?
     }
 
     /// Deletes many objects, some at once.

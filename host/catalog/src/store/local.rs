@@ -22,13 +22,15 @@ pub(crate) struct Local {
 impl Local {
     /// Makes the folder if it is not there, for this user alone.
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
+        // As the path was given, it may have no parent to see.
+        let path = std::path::absolute(path)?;
+        let there = path.ancestors().position(Path::exists).unwrap_or_default();
         if !path.is_dir() {
-            DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         }
+        // Whatever was made now, in whatever holds it. What was there already may lie where this user may not look.
+        path.ancestors().skip(1).take(there).try_for_each(sync)?;
         let root = path.canonicalize()?;
-        if let Some(parent) = root.parent() {
-            sync(parent)?;
-        }
         let identity = identity(&root)?;
         Ok(Self { root, identity })
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use sandmill_catalog::Digest;
 use sandmill_catalog::store::{
-    Catalog, ChangeError, Grace, Head, Id, Log, Owner, Refusal, Revision, StoreError, SystemChange, TenantState, Usage, doctor,
+    Catalog, ChangeError, Grace, Head, Id, Log, Owner, Refusal, Revision, StoreError, SystemChange, TenantChange, TenantState, Usage, doctor,
 };
 use sandmill_domain::TenantId;
 
@@ -76,6 +76,11 @@ async fn uploads_come_back_as_they_went(backend: &Backend) {
         let stranger = store.blobs(&TenantId::local()).check(&blob).await;
         assert!(matches!(stranger, Err(StoreError::Missing { .. })), "{stranger:?}");
     }
+    let blob = upload(&store, folder.path(), b"x").await;
+    for into in [folder.path().to_owned(), folder.path().join("none/x")] {
+        let error = store.blobs(&tenant()).fetch(&blob, &into).await.expect_err("no place for a file");
+        assert!(matches!(error, StoreError::File { .. }), "{error}");
+    }
     let files: BTreeSet<_> = fs::read_dir(folder.path()).expect("there").map(|entry| entry.expect("one").file_name()).collect();
     assert_eq!(files, BTreeSet::from(["upload".into(), "back".into()]), "nothing is left over");
 }
@@ -129,6 +134,9 @@ async fn catalogs_see_each_other(backend: &Backend) {
     assert_eq!(change(&two, key_added("b")).await, Revision(3), "who gave no revision is not troubled");
     one.refresh().await.expect("refreshed");
     assert_eq!(one.snapshot().tenants[&tenant()], two.snapshot().tenants[&tenant()]);
+    change(&one, key_added("new")).await;
+    let revoked = TenantChange::KeyRevoked { id: label("new") };
+    assert_eq!(change(&two, revoked).await, Revision(5), "what only an old state refuses is not refused");
     let gone = SystemChange::TenantRemoved { tenant: tenant() };
     one.change_system(None, &author(), |_| Ok(gone.clone())).await.expect("removed");
     two.refresh().await.expect("refreshed");
