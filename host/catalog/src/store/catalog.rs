@@ -125,6 +125,7 @@ impl Catalog {
 
     /// All logs from what is known on, and the first trouble with a tenant's.
     async fn read(store: &Store, known: &Snapshot) -> Result<(Snapshot, Option<StoreError>), StoreError> {
+        store.is_there().await?;
         let system = proceed(&store.system_log(), Some(&known.system).filter(|head| head.revision.0 > 0)).await?;
         let reads = system.state.tenants().keys().map(|tenant| async move {
             let log = store.tenant_log(tenant);

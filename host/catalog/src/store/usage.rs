@@ -84,6 +84,7 @@ impl Store {
         let path = layout::usage(tenant, hour, host);
         let payload = PutPayload::from_bytes(encode(&Record { v: SCHEMA, functions }));
         let attempt = || async {
+            self.check_place(&path).await?;
             let put = self.limited(async { Ok(self.client().put(&path, payload.clone()).await?) }).await;
             put.map(drop)
         };

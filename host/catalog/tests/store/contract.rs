@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use sandmill_catalog::Digest;
 use sandmill_catalog::store::{
-    Catalog, ChangeError, Grace, Head, Id, Log, Owner, Refusal, Revision, StoreError, SystemChange, TenantChange, TenantState, Usage, doctor,
+    Catalog, ChangeError, Grace, Head, Id, Log, Owner, Refusal, Revision, StoreError, SystemChange, TenantChange, TenantState,
+    Usage, doctor,
 };
 use sandmill_domain::TenantId;
 
