@@ -29,7 +29,9 @@ use self::deploy::Wanted;
 use self::folders::Folders;
 use self::follow::{Following, Name};
 use self::keys::KeyRing;
+pub(crate) use self::keys::{id_of as key_id, make as make_key, now_ms};
 use self::meter::Meter;
+pub(crate) use self::views::lines as changed_lines;
 use self::views::refused;
 use crate::accounts::Accounts;
 use crate::config::Config;
@@ -162,7 +164,7 @@ impl ControlPlane {
         if self.catalog.snapshot().system.state.tenants().contains_key(&local) {
             return Ok(());
         }
-        let author = Author { by: HOST.to_owned(), from: String::new(), at_ms: keys::now_ms() };
+        let author = Author { by: HOST.to_owned(), from: String::new(), at_ms: now_ms() };
         let change = |_: &_| Ok(SystemChange::TenantAdded { tenant: local.clone(), weight: 1, quotas: Quotas::default() });
         match self.catalog.change_system(None, &author, change).await {
             Ok(_) => Ok(self.catalog.refresh().await?),
@@ -462,7 +464,7 @@ impl Control for ControlPlane {
 
 fn author(asked: &Asked) -> Author {
     let from = asked.caller.from.map(|address| address.to_string()).unwrap_or_default();
-    Author { by: asked.caller.key.to_string(), from, at_ms: keys::now_ms() }
+    Author { by: asked.caller.key.to_string(), from, at_ms: now_ms() }
 }
 
 fn identity(caller: &sandmill_domain::Caller) -> Identity {

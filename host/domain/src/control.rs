@@ -1,5 +1,6 @@
-//! What can be asked of the control plane, and its answers, which are what a client sees as JSON. How they travel is the edge's
-//! matter; how they come about, that of whoever implements [`crate::ports::Control`].
+//! What can be asked of the control plane, and its answers, which are what a client sees as JSON, and reads again: a newer
+//! server's may have fields that an older client passes over. How they travel is the edge's matter; how they come about, that of
+//! whoever implements [`crate::ports::Control`].
 
 use std::collections::BTreeMap;
 
@@ -106,7 +107,7 @@ impl Ask {
 }
 
 /// A key that is wanted.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// What it allows, at least one.
@@ -115,7 +116,7 @@ pub struct NewKey {
     #[serde(default)]
     pub label: String,
     /// For how long, in seconds; for ever without.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_seconds: Option<u64>,
 }
 
@@ -222,7 +223,7 @@ pub enum Answer {
 }
 
 /// A key as its holder sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The key's id.
     pub key: String,
@@ -233,7 +234,7 @@ pub struct Identity {
 }
 
 /// A function in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionSummary {
     /// Its name.
     pub function: FunctionName,
@@ -246,7 +247,7 @@ pub struct FunctionSummary {
 }
 
 /// A function with its releases.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionDetail {
     /// Its name.
     pub function: FunctionName,
@@ -259,7 +260,7 @@ pub struct FunctionDetail {
 }
 
 /// One kept release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseDetail {
     /// Its number.
     pub release: u64,
@@ -276,7 +277,7 @@ pub struct ReleaseDetail {
 }
 
 /// One file of a release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileDetail {
     /// SHA-256, in hexadecimal digits.
     pub sha256: String,
@@ -285,7 +286,7 @@ pub struct FileDetail {
 }
 
 /// What a deployment, or going back to a release, came to.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
     /// The function.
     pub function: FunctionName,
@@ -304,7 +305,7 @@ pub struct Deployment {
 }
 
 /// One step of a deployment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepDetail {
     /// Its name.
     pub step: Step,
@@ -313,7 +314,7 @@ pub struct StepDetail {
 }
 
 /// The steps of a deployment, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// The archive arrives and is unpacked.
@@ -342,7 +343,7 @@ impl Step {
 }
 
 /// A model of a release.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelDetail {
     /// Its name.
     pub model: String,
@@ -355,7 +356,7 @@ pub struct ModelDetail {
 }
 
 /// What two releases differ in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The function.
     pub function: FunctionName,
@@ -370,7 +371,7 @@ pub struct Difference {
 }
 
 /// A file that is not the same in both.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
     /// Null if it came.
     pub before: Option<FileDetail>,
@@ -379,7 +380,7 @@ pub struct FileChange {
 }
 
 /// A key, without its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyDetail {
     /// Its id.
     pub key: String,
@@ -392,7 +393,7 @@ pub struct KeyDetail {
 }
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     /// The state that it made.
     pub revision: u64,
@@ -435,7 +436,7 @@ pub struct FunctionUsage {
 }
 
 /// A tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantDetail {
     /// Its name.
     pub tenant: TenantId,

@@ -50,7 +50,7 @@ pub(crate) fn difference(name: &FunctionName, from: &Release, to: &Release) -> D
 }
 
 /// The lines that went and came, between those that both begin and end with.
-fn lines(before: &str, after: &str) -> Vec<String> {
+pub(crate) fn lines(before: &str, after: &str) -> Vec<String> {
     let (before, after): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
     let common = |(one, other): &(&&str, &&str)| one == other;
     let head = before.iter().zip(&after).take_while(common).count();
