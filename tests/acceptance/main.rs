@@ -20,4 +20,5 @@ mod records;
 mod releases;
 mod startup;
 mod store;
+mod tenants;
 mod wasi;

@@ -260,7 +260,7 @@ fn what_was_used_is_metered_and_outlives_its_host() {
     let labels = "{function=\"echo\",tenant=\"default\"}";
     let metric = |name: &str| server.metric(&format!("sandmill_{name}_seconds_total{labels}")).expect("it is there");
     for (name, micros) in [("plugin", plugin_us), ("model", model_us)] {
-        let (metered, measured) = (std::time::Duration::from_micros(micros).as_secs_f64(), metric(name));
+        let (metered, measured) = (Duration::from_micros(micros).as_secs_f64(), metric(name));
         assert!((metered - measured).abs() <= 0.01 * measured + 2e-6, "{name}: {metered} and {measured}");
     }
     let before = used(&server);

@@ -34,6 +34,7 @@ pub(crate) struct ProfileOptions {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 pub(crate) enum ProfileCommand {
     /// Make a profile, or change what is given of it.
     Set(ProfileSetOptions),
