@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod breaker;
+mod buckets;
 mod clients;
 mod command_line;
 mod drain;
