@@ -18,4 +18,6 @@ mod models;
 mod open_inference;
 mod records;
 mod startup;
+mod terminal;
+mod terminal_troubles;
 mod wasi;

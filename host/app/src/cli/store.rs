@@ -36,7 +36,7 @@ pub(crate) struct ProfileOptions {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProfileCommand {
     /// Make a profile, or change what is given of it.
-    Set(ProfileSetOptions),
+    Set(Box<ProfileSetOptions>),
     /// All profiles; of their keys the ids.
     List,
     /// Forget a profile, with its key.
