@@ -11,10 +11,10 @@ use crate::harness::{Server, Workshop, example};
 use crate::terminal::{Person, says, text};
 
 /// A server of a new store, whose operator the person is.
-fn serve(person: &Person, tls: &str) -> Server {
+fn serve(person: &Person, tables: &str) -> Server {
     let store = person.json("init")["store"].as_str().expect("a place").to_owned();
-    let server = Server::of_store(&format!("[store]\nwork = {:?}\n{tls}", person.path("work")), &store);
-    let scheme = if tls.is_empty() { "http" } else { "https" };
+    let server = Server::of_store(&format!("[store]\nwork = {:?}\n{tables}", person.path("work")), &store);
+    let scheme = if tables.contains("[tls]") { "https" } else { "http" };
     let (control, functions) = (server.control.port(), server.address.port());
     person.does(&format!(
         "profile set default --control {scheme}://localhost:{control} --functions {scheme}://localhost:{functions}"
@@ -37,6 +37,16 @@ fn folders_that_are_wrong() {
     let _server = serve(&person, "");
     let text = shop.function("text", "[model]\npath = \"model.onnx\"\n[plugin]\npath = \"plugin.wasm\"\n", Some(b"hello"));
     person.fails(3, &format!("deploy {}", text.display()), &["422", "at the step `load`", "plugin.wasm", "nothing was changed"]);
+    says(&person.does("functions"), &["no functions yet"]);
+}
+
+/// The refusal is heard although not all was sent.
+#[test]
+fn a_folder_that_is_too_large() {
+    let person = Person::new();
+    let _server = serve(&person, "[edge]\nupload_bytes_max = \"64KiB\"\n");
+    let digits = example("digits");
+    person.fails(3, &format!("deploy {}", digits.display()), &["413", "65536"]);
     says(&person.does("functions"), &["no functions yet"]);
 }
 
