@@ -121,6 +121,13 @@ impl Server {
         Self::ready(Self::spawn("", functions, command))
     }
 
+    /// Serves what this configuration says, with these environment variables besides, and waits until it is ready.
+    pub(crate) fn with_environment(config: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = sandmill();
+        command.envs(variables.iter().copied());
+        Self::ready(Self::spawn(config, &[], command))
+    }
+
     /// Serves these function folders under a soft limit of this many file descriptors, and waits until it is ready.
     pub(crate) fn with_descriptors(soft: u32, functions: &[PathBuf]) -> Self {
         let binary = sandmill();

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod breaker;
+mod buckets;
 mod clients;
 mod command_line;
 mod drain;
@@ -17,7 +18,10 @@ mod loading;
 mod models;
 mod open_inference;
 mod records;
+mod releases;
 mod startup;
+mod store;
+mod tenants;
 mod terminal;
 mod terminal_troubles;
 mod wasi;

@@ -5,6 +5,7 @@ mod deploy;
 mod folders;
 mod follow;
 mod keys;
+mod meter;
 mod views;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use sandmill_domain::control::{
 };
 use sandmill_domain::ports::{Body, BoxFuture, Control, Keys};
 use sandmill_domain::{Advice, Code, Fault, FunctionName, ReleaseNumber, TenantId};
+use sandmill_telemetry::Telemetry;
 use tokio::sync::Semaphore;
 
 use self::deploy::Wanted;
@@ -28,16 +30,20 @@ use self::folders::Folders;
 use self::follow::{Following, Name};
 use self::keys::KeyRing;
 pub(crate) use self::keys::{id_of as key_id, make as make_key, now_ms};
+use self::meter::Meter;
 pub(crate) use self::views::lines as changed_lines;
 use self::views::refused;
 use crate::accounts::Accounts;
 use crate::config::Config;
+use crate::config_store::Books;
 use crate::holdings::Holdings;
 
 /// Records that one answer tells at most.
 const AUDIT_MAX: usize = 500;
 /// Deployments of one tenant, those that wait included: others have theirs, too.
 const TENANT_DEPLOYS_MAX: usize = 4;
+/// Hours that one answer tells at most: a month.
+const USAGE_HOURS_MAX: u64 = 31 * 24;
 /// By whom changes are that nobody asked for.
 const HOST: &str = "host";
 
@@ -50,9 +56,11 @@ pub(crate) struct ControlPlane {
     holdings: Arc<Holdings>,
     folders: Folders,
     following: Following,
+    meter: Meter,
     file_limits: FileLimits,
     archive_limits: ArchiveLimits,
     poll: Duration,
+    books: Books,
     /// Whether there are functions that should answer and do not yet.
     starting: AtomicBool,
     /// Deployments at work,
@@ -75,7 +83,12 @@ pub(crate) async fn open_store(location: &str) -> Result<Store> {
 
 impl ControlPlane {
     /// Opens the store and reads it; nothing is served yet. In a store without keys there is one tenant, everybody's.
-    pub(crate) async fn start(config: &Config, store: Store, holdings: Arc<Holdings>) -> Result<Arc<Self>> {
+    pub(crate) async fn start(
+        config: &Config,
+        store: Store,
+        holdings: Arc<Holdings>,
+        telemetry: Arc<Telemetry>,
+    ) -> Result<Arc<Self>> {
         let catalog = Catalog::load(store).await.context("the store cannot be read")?;
         let folders = Folders::open(&config.store.work())?;
         let plane = Arc::new_cyclic(|this| Self {
@@ -86,13 +99,21 @@ impl ControlPlane {
             holdings,
             folders,
             following: Following::default(),
+            meter: Meter::new(Arc::clone(&telemetry)),
             file_limits: FileLimits { environment: false, ..config.file_limits() },
             archive_limits: config.store.archive_limits(),
             poll: config.store.poll(),
+            books: config.store.books(),
             starting: AtomicBool::new(true),
             deploys: Semaphore::new(config.store.deploys_max()),
             deploys_waiting: Semaphore::new(config.store.deploys_max() + config.store.deploys_waiting_max()),
             tenants: Mutex::default(),
+        });
+        let (shown, page) = (Arc::downgrade(&plane), Arc::downgrade(&telemetry));
+        telemetry.ask(move || {
+            let (Some(plane), Some(telemetry)) = (shown.upgrade(), page.upgrade()) else { return false };
+            plane.show(&telemetry);
+            true
         });
         plane.take_over(&plane.catalog.snapshot());
         if plane.keys.is_empty() {
@@ -100,6 +121,26 @@ impl ControlPlane {
             plane.add_local().await?;
         }
         Ok(plane)
+    }
+
+    /// What its operator should know of it, though it serves.
+    pub(crate) fn remark(&self) -> Option<String> {
+        let stale = self.catalog.staleness().map(|stale| {
+            let since = stale.since.elapsed().as_secs();
+            format!(
+                "the store could not be read for {since} s: what was known then is served, and nothing can be changed ({})",
+                stale.why
+            )
+        });
+        let count = self.following.troubles();
+        let troubled = (count > 0)
+            .then(|| format!("{count} functions are not served in their current release: GET /v1/functions/… says why"));
+        stale.or(troubled)
+    }
+
+    fn show(&self, telemetry: &Telemetry) {
+        let stale = self.catalog.staleness().map_or(Duration::ZERO, |stale| stale.since.elapsed());
+        telemetry.store(stale, self.following.troubles());
     }
 
     /// Who asks, for the edge.
@@ -212,9 +253,22 @@ impl ControlPlane {
                 let entries: Vec<_> = entries.iter().map(|(at, entry)| views::tenant_entry(*at, entry)).collect();
                 page(entries)
             }
+            Ask::Usage { first, last } => self.usage(&tenant, first, last).await?,
             _ => return Err(Fault::new(Code::NotFound, "nothing is served at this path").into()),
         };
         Ok(self.answered(&tenant, answer))
+    }
+
+    /// Of the store, with what this host has not written yet.
+    async fn usage(&self, tenant: &TenantId, first: u64, last: u64) -> Result<Answer, Refused> {
+        if last.checked_sub(first).is_none_or(|hours| hours >= USAGE_HOURS_MAX) {
+            let message = format!("expected a first hour and a last one, {USAGE_HOURS_MAX} at most");
+            return Err(Fault::new(Code::InvalidInput, message).into());
+        }
+        // Its own last, so that all that it knows counts.
+        self.meter.write(self.catalog.store()).await.map_err(views::store_fault)?;
+        let hours = self.catalog.store().usage(tenant, first, last).await.map_err(views::store_fault)?;
+        Ok(Answer::Usage { hours: hours.into_iter().map(views::hour).collect() })
     }
 
     fn functions(&self, tenant: &TenantId) -> Answer {

@@ -62,7 +62,11 @@ async fn serve(config: &Config, json: bool) -> Result<()> {
     watch_devices(&telemetry);
     // They live as long as what they have loaded.
     let holdings = Arc::new(Holdings::new(deployer, Arc::clone(&pipeline), Arc::clone(&telemetry), config.spare_idle()));
-    let content = source.open(config, &holdings).await?;
+    let content = source.open(config, &holdings, &telemetry).await?;
+    if let Content::Store(plane) = &content {
+        let plane = Arc::downgrade(plane);
+        pipeline.watch_remarks(move || plane.upgrade()?.remark());
+    }
     let parts = content.parts(Arc::clone(&pipeline), Arc::clone(&telemetry));
     let edge = Edge::bind(config.edge_options(), parts)?;
     let stop = stop_on_signals(Arc::clone(&pipeline), Arc::clone(&telemetry))?;
@@ -82,12 +86,16 @@ async fn serve(config: &Config, json: bool) -> Result<()> {
         pipeline.set_ready(true);
         telemetry.set_ready(true);
         loaded.announcement.say(&addresses, started.elapsed(), json);
-        loaded.plane.map(|plane| tokio::spawn(plane.follow()))
+        loaded
+            .plane
+            .map(|plane| (tokio::spawn(Arc::clone(&plane).follow()), tokio::spawn(Arc::clone(&plane).keep_books()), plane))
     });
 
     let drained = serving.await.context("serving was cut off")?;
-    if let Some(following) = following.flatten() {
+    if let Some((following, books, plane)) = following.flatten() {
         following.abort();
+        books.abort();
+        plane.write_usage().await;
     }
     if !drained.clean {
         tracing::warn!(connections = drained.cut, "cut off at the end of the drain time");
@@ -109,10 +117,12 @@ impl Source {
         }
     }
 
-    async fn open(self, config: &Config, holdings: &Arc<Holdings>) -> Result<Content> {
+    async fn open(self, config: &Config, holdings: &Arc<Holdings>, telemetry: &Arc<Telemetry>) -> Result<Content> {
         match self {
             Self::Folders(specs) => Ok(Content::Folders(specs)),
-            Self::Store(store) => Ok(Content::Store(ControlPlane::start(config, store, Arc::clone(holdings)).await?)),
+            Self::Store(store) => {
+                Ok(Content::Store(ControlPlane::start(config, store, Arc::clone(holdings), Arc::clone(telemetry)).await?))
+            }
         }
     }
 }

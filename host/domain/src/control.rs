@@ -66,6 +66,13 @@ pub enum Ask {
         /// After this revision.
         after: u64,
     },
+    /// What the tenant has used, hour by hour, of all hosts.
+    Usage {
+        /// The first hour, since 1970.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
     /// All tenants.
     Tenants,
     /// A tenant.
@@ -82,6 +89,7 @@ impl Ask {
         match self {
             Self::WhoAmI => None,
             Self::Functions
+            | Self::Usage { .. }
             | Self::Function(_)
             | Self::Deploy { .. }
             | Self::RollBack { .. }
@@ -197,6 +205,11 @@ pub enum Answer {
         entries: Vec<AuditEntry>,
         /// Whether there are more after the last of them.
         more: bool,
+    },
+    /// To [`Ask::Usage`].
+    Usage {
+        /// The earliest first; hours without use are left out.
+        hours: Vec<HourUsage>,
     },
     /// To [`Ask::Tenants`].
     Tenants {
@@ -394,6 +407,32 @@ pub struct AuditEntry {
     pub what: String,
     /// Of what: a function, a key, ….
     pub of: String,
+}
+
+/// What was used in one hour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HourUsage {
+    /// Its beginning, in milliseconds since 1970.
+    pub from_ms: u64,
+    /// By function.
+    pub functions: BTreeMap<FunctionName, FunctionUsage>,
+}
+
+/// What a function used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FunctionUsage {
+    /// Requests that reached it, refused ones included.
+    pub requests: u64,
+    /// What its plugins ran, in microseconds.
+    pub plugin_us: u64,
+    /// What its models ran, in microseconds: a run counts once, however many calls share it.
+    pub model_us: u64,
+    /// Of the bodies of its requests,
+    pub received_bytes: u64,
+    /// and of its answers.
+    pub sent_bytes: u64,
+    /// Calls that waited for a model to be loaded, all together once.
+    pub cold_starts: u64,
 }
 
 /// A tenant.

@@ -72,7 +72,7 @@ fn read(dir: &Path) -> Result<(Folder, Archive)> {
     let archive = Archive::pack(&spec)?;
     let FunctionSpec { name, manifest, files, sample, .. } = spec;
     let files = files.into_iter().map(|(path, file)| (path, (file.sha256.to_string(), file.len))).collect();
-    Ok((Folder { name, manifest, files, sample: sample.and_then(|sample| sample.file) }, archive))
+    Ok((Folder { name, manifest: manifest.0, files, sample: sample.and_then(|sample| sample.file) }, archive))
 }
 
 /// What the server has, and the state that it is in. Of a function that is not there yet the tenant's state is the one to rest on.

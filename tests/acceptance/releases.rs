@@ -1,0 +1,283 @@
+//! Releases on a host that serves a store: deployed, taken back and deleted while requests are under way, found again by other hosts
+//! and after every death.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::{PATIENCE, Server, Workshop, read_answer, wait_until};
+use crate::store::{archive, ask, configured, deploy, host, manifest, pack, put};
+
+const FUNCTION: &str = "/v1/functions/echo";
+
+fn answers(server: &Server, release: u32) -> bool {
+    let answer = server.post("/fn/echo", "");
+    answer.status == 200 && answer.text() == format!("{release} {release}")
+}
+
+#[test]
+fn what_is_deployed_answers_and_what_was_before_is_one_call_away() {
+    let shop = Workshop::new();
+    let store = shop.path().join("store");
+    let server = host(&store);
+    let first = deploy(&server, FUNCTION, 1);
+    assert_eq!((&first["release"], &first["previous"], &first["sample"]), (&json!(1), &json!(null), &json!(200)));
+    assert!(answers(&server, 1));
+    // The same again is the same release.
+    assert_eq!(deploy(&server, FUNCTION, 1)["release"], 1);
+    let dry = put(&server, &format!("{FUNCTION}?dry_run=true"), &archive(&manifest(2)));
+    assert_eq!((dry.status, &dry.json()["release"]), (200, &json!(2)));
+    assert!(answers(&server, 1), "nothing has changed");
+    for release in 2..=4 {
+        assert_eq!(deploy(&server, FUNCTION, release)["release"], release);
+    }
+    assert!(answers(&server, 4));
+    let kept = ask(&server, "GET", FUNCTION, "").json();
+    let kept: Vec<_> = kept["releases"].as_array().expect("a list").iter().map(|release| release["release"].clone()).collect();
+    assert_eq!(kept, [4, 3, 2], "the last three");
+    let difference = ask(&server, "GET", &format!("{FUNCTION}/difference?from=2&to=4"), "").json();
+    assert_eq!(difference["manifest"], json!(["-release = '2'", "+release = '4'"]));
+    let back = ask(&server, "POST", &format!("{FUNCTION}/rollback"), "").json();
+    assert_eq!((&back["release"], &back["previous"]), (&json!(3), &json!(4)));
+    assert!(answers(&server, 3));
+    assert_eq!(server.get("/v2/models/echo").json()["versions"], json!(["2", "3", "4"]));
+    assert_eq!(ask(&server, "POST", &format!("{FUNCTION}/rollback"), r#"{"to": 1}"#).status, 404, "it is not kept any more");
+    drop(server);
+    let server = host(&store);
+    assert!(answers(&server, 3), "{}", server.log());
+    wait_until("the kept ones are loaded", || server.get("/v2/models/echo/versions/2/ready").status == 200);
+    assert_eq!(ask(&server, "DELETE", FUNCTION, "").status, 204);
+    assert_eq!(server.post("/fn/echo", "").status, 404);
+    assert_eq!(deploy(&server, FUNCTION, 9)["release"], 5, "numbers do not come back");
+}
+
+#[test]
+fn a_deployment_that_fails_changes_nothing_and_says_where_it_failed() {
+    let shop = Workshop::new();
+    let server = host(&shop.path().join("store"));
+    deploy(&server, FUNCTION, 1);
+    let before = ask(&server, "GET", FUNCTION, "").json();
+    let good = manifest(2);
+    let cases: [(Vec<u8>, u16, &str, &str); 7] = [
+        (b"no archive".to_vec(), 400, "read", "not a whole tar archive"),
+        (pack(&[("../x", b"1")]), 400, "read", "leads out"),
+        (pack(&[("x", b"1")]), 422, "read", "function.toml"),
+        (pack(&[("function.toml", good.as_bytes())]), 422, "read", "model.onnx"),
+        (pack(&[("function.toml", b"name = 'other'\n[model]\npath='m'"), ("m", b"x")]), 422, "read", "`other`"),
+        (pack(&[("function.toml", good.as_bytes()), ("model.onnx", b"x"), ("plugin.wasm", b"x")]), 422, "load", "model.onnx"),
+        (archive(&good.replace("release = '2'", "release = 'x'")), 422, "load", "sample"),
+    ];
+    for (archive, status, step, text) in cases {
+        let answer = put(&server, FUNCTION, &archive);
+        let problem = answer.json();
+        assert_eq!((answer.status, &problem["step"]), (status, &json!(step)), "{problem}");
+        let detail = problem["detail"].as_str().expect("a text");
+        assert!(detail.contains(text), "{detail}");
+        assert!(
+            !detail.contains("/work") && !detail.contains("/tmp") && !detail.contains("host-"),
+            "the host's own paths: {detail}"
+        );
+    }
+    let secret = manifest(2).replace("release = '2'", "release.secret_env = 'OTHER'");
+    let answer = put(&server, FUNCTION, &archive(&secret));
+    assert!(answer.status == 422 && answer.text().contains("environment"), "{answer:?}");
+    assert_eq!(ask(&server, "GET", FUNCTION, "").json(), before);
+    assert!(answers(&server, 1));
+}
+
+#[test]
+fn who_rests_on_an_old_state_is_told_of_the_new_one() {
+    let shop = Workshop::new();
+    let server = host(&shop.path().join("store"));
+    deploy(&server, FUNCTION, 1);
+    let seen = ask(&server, "GET", FUNCTION, "").header("etag").expect("a revision").to_owned();
+    deploy(&server, FUNCTION, 2);
+    let headers = [("content-type", "application/x-tar"), ("if-match", seen.as_str())];
+    let answer = crate::harness::exchange(server.control, "PUT", FUNCTION, &headers, &archive(&manifest(3)));
+    assert_eq!(answer.status, 409, "{answer:?}");
+    assert_eq!(answer.json()["revision"], 2);
+    assert!(answers(&server, 2));
+}
+
+/// Requests over connections of their own until `stop`; how many there were.
+fn call_until(server: &Server, stop: &AtomicBool) -> usize {
+    let mut stream = server.connect();
+    let mut count = 0;
+    while !stop.load(Ordering::Relaxed) {
+        use std::io::Write as _;
+        stream.write_all(b"POST /fn/echo HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n").expect("written");
+        let answer = read_answer(&mut stream).expect("an answer");
+        let text = answer.text();
+        assert_eq!(answer.status, 200, "{text}");
+        let (before, after) = text.split_once(' ').expect("two releases");
+        assert_eq!(before, after, "an answer of two releases");
+        count += 1;
+    }
+    count
+}
+
+#[test]
+fn deployments_and_rollbacks_under_load_fail_no_request_and_mix_no_releases() {
+    let shop = Workshop::new();
+    let server = host(&shop.path().join("store"));
+    deploy(&server, FUNCTION, 1);
+    let stop = AtomicBool::new(false);
+    let calls: usize = thread::scope(|scope| {
+        let callers: Vec<_> = (0..8).map(|_| scope.spawn(|| call_until(&server, &stop))).collect();
+        for round in 0..rounds(15) {
+            let release = deploy(&server, FUNCTION, 2 + round)["release"].as_u64().expect("a number");
+            let begun = Instant::now();
+            let back = ask(&server, "POST", &format!("{FUNCTION}/rollback"), "");
+            assert_eq!(back.status, 200, "{back:?}");
+            println!("back from {release} after {:?}", begun.elapsed());
+        }
+        stop.store(true, Ordering::Relaxed);
+        callers.into_iter().map(|caller| caller.join().expect("no request failed")).sum()
+    });
+    assert!(calls > 100, "{calls}");
+}
+
+/// A longer run than there is time for each time: `SANDMILL_TEST_ROUNDS=300 cargo test …`.
+fn rounds(usual: u32) -> u32 {
+    std::env::var("SANDMILL_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(usual)
+}
+
+#[test]
+fn a_host_that_is_killed_loses_nothing_that_it_has_acknowledged() {
+    let shop = Workshop::new();
+    let store = shop.path().join("store");
+    let (mut release, mut acknowledged) = (0, 0);
+    for round in 0..rounds(8) {
+        let server = host(&store);
+        if acknowledged > 0 {
+            let current = ask(&server, "GET", FUNCTION, "").json()["release"].as_u64().expect("a release");
+            assert!(current >= acknowledged, "{current} after {acknowledged} was acknowledged");
+            assert_eq!(server.post("/fn/echo", "").status, 200, "{}", server.log());
+        }
+        let pid = server.pid();
+        // Somewhere in the middle of a deployment, another moment each time.
+        let killer = thread::spawn(move || {
+            thread::park_timeout(Duration::from_millis(100 + u64::from(round * 137 % 900)));
+            let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
+            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        });
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            release += 1;
+            match try_deploy(&server, release) {
+                Some(number) => acknowledged = number,
+                None => break,
+            }
+        }
+        killer.join().expect("it was killed");
+    }
+    let server = host(&store);
+    let kept = ask(&server, "GET", FUNCTION, "").json();
+    assert!(kept["release"].as_u64() >= Some(acknowledged) && kept["trouble"].is_null(), "{kept}");
+    let work: Vec<_> = std::fs::read_dir(store.with_file_name("work")).expect("read").collect();
+    assert_eq!(work.len(), 1, "what the dead left is gone: {work:?}");
+}
+
+/// The release, if the host lived to tell of it.
+fn try_deploy(server: &Server, release: u32) -> Option<u64> {
+    use std::io::Write as _;
+    let body = archive(&manifest(release));
+    let mut stream = std::net::TcpStream::connect(server.control).ok()?;
+    let head = format!(
+        "PUT {FUNCTION} HTTP/1.1\r\nhost: test\r\ncontent-type: application/x-tar\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).ok()?;
+    let answer = read_answer(&mut stream).ok()?;
+    assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+    answer.json()["release"].as_u64()
+}
+
+#[test]
+fn hosts_on_one_store_follow_one_another() {
+    let shop = Workshop::new();
+    let store = shop.path().join("store");
+    let one = host(&store);
+    let other = configured(&store, "");
+    deploy(&one, FUNCTION, 1);
+    wait_until("the other follows", || answers(&other, 1));
+    let begun = Instant::now();
+    deploy(&other, FUNCTION, 2);
+    wait_until("the first follows", || answers(&one, 2));
+    println!("followed after {:?}", begun.elapsed());
+    ask(&one, "POST", &format!("{FUNCTION}/rollback"), "");
+    wait_until("the other goes back too", || answers(&other, 1));
+    ask(&other, "DELETE", FUNCTION, "");
+    wait_until("it is gone everywhere", || one.post("/fn/echo", "").status == 404);
+}
+
+#[test]
+fn a_host_that_loses_its_store_serves_on_says_so_and_refuses_changes() {
+    let shop = Workshop::new();
+    let store = shop.path().join("store");
+    let server = host(&store);
+    deploy(&server, FUNCTION, 1);
+    let ready = || crate::harness::exchange(server.control, "GET", "/ready", &[], b"");
+    assert!(!ready().text().contains("remarks"), "{:?}", ready());
+    std::fs::rename(&store, shop.path().join("away")).expect("renamed");
+    wait_until("it is noticed", || ready().status == 200 && ready().text().contains("the store could not be read"));
+    assert!(server.metric("sandmill_store_stale_seconds") > Some(0.0));
+    assert!(answers(&server, 1), "what was known is served");
+    let refused = put(&server, FUNCTION, &archive(&manifest(2)));
+    assert!(matches!(refused.status, 500 | 503), "{refused:?}");
+    assert!(!refused.text().contains(shop.path().to_str().expect("UTF-8")), "the host's own paths: {refused:?}");
+    let there: Vec<_> = walk(&store);
+    assert_eq!(there, Vec::<PathBuf>::new(), "nothing is written where the store was");
+    std::fs::rename(shop.path().join("away"), &store).expect("renamed");
+    wait_until("it is found again", || !ready().text().contains("remarks"));
+    assert_eq!(deploy(&server, FUNCTION, 2)["release"], 2);
+    assert!(answers(&server, 2));
+}
+
+#[test]
+fn what_was_used_is_metered_and_outlives_its_host() {
+    let shop = Workshop::new();
+    let store = shop.path().join("store");
+    let mut server = host(&store);
+    deploy(&server, FUNCTION, 1);
+    for _ in 0..20 {
+        assert!(answers(&server, 1));
+    }
+    let used = |server: &Server| {
+        let hours = ask(server, "GET", "/v1/usage", "").json()["hours"].clone();
+        let functions: Vec<_> = hours.as_array().expect("hours").iter().map(|hour| hour["functions"]["echo"].clone()).collect();
+        let sum = |what: &str| functions.iter().filter_map(|function| function[what].as_u64()).sum::<u64>();
+        (sum("requests"), sum("plugin_us"), sum("model_us"), sum("sent_bytes"))
+    };
+    wait_until("they are counted", || used(&server).0 == 20);
+    let (_, plugin_us, model_us, sent_bytes) = used(&server);
+    assert!(plugin_us > 0 && model_us > 0, "{:?}", used(&server));
+    assert_eq!(sent_bytes, 20 * "1 1".len() as u64);
+    // What is metered is what the metrics have.
+    let labels = "{function=\"echo\",tenant=\"default\"}";
+    let metric = |name: &str| server.metric(&format!("sandmill_{name}_seconds_total{labels}")).expect("it is there");
+    for (name, micros) in [("plugin", plugin_us), ("model", model_us)] {
+        let (metered, measured) = (Duration::from_micros(micros).as_secs_f64(), metric(name));
+        assert!((metered - measured).abs() <= 0.01 * measured + 2e-6, "{name}: {metered} and {measured}");
+    }
+    let before = used(&server);
+    server.terminate();
+    assert!(server.wait().success());
+    let server = host(&store);
+    assert_eq!(used(&server), before);
+    for _ in 0..5 {
+        assert!(answers(&server, 1));
+    }
+    wait_until("both add up", || used(&server).0 == 25);
+    ask(&server, "DELETE", FUNCTION, "");
+    assert_eq!(used(&server).0, 25, "what is gone was used all the same");
+}
+
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
