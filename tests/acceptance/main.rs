@@ -22,4 +22,6 @@ mod releases;
 mod startup;
 mod store;
 mod tenants;
+mod terminal;
+mod terminal_troubles;
 mod wasi;

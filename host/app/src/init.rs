@@ -21,10 +21,11 @@ const INIT: &str = "init";
 pub(crate) fn run(options: &InitOptions, json: bool) -> Result<()> {
     let location = store_location::find(options.store.as_deref())?;
     let name = options.profile.as_deref().unwrap_or("default");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let catalog = runtime.block_on(open(&location))?;
     // Before a key is made that could be saved nowhere.
     let profiles = if options.no_profile { None } else { Some(vacant(name)?) };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (key, secret) = runtime.block_on(make(&location))?;
+    let (key, secret) = runtime.block_on(make(&catalog, &location))?;
     let saved = profiles.map(|profiles| save(profiles, name, &secret));
     let (path, failed) = match saved {
         Some(Ok(path)) => (Some(path), None),
@@ -53,19 +54,22 @@ fn vacant(name: &str) -> Result<Profiles> {
     Ok(profiles)
 }
 
-/// The operator's key, and a tenant to begin with.
-async fn make(location: &str) -> Result<(Key, Secret)> {
+/// A store without an operator's key.
+async fn open(location: &str) -> Result<Catalog> {
     let catalog = Catalog::load(open_store(location).await?).await.context("the store cannot be read")?;
-    let author = Author { by: INIT.to_owned(), from: String::new(), at_ms: now_ms() };
-    let there_is_one = || {
-        format!(
-            "the store at {location} has an operator's key already: whoever holds one makes others with `sandmill keys add --operators --scope admin`"
-        )
-    };
-    let head = catalog.snapshot();
-    if !head.system.state.keys().is_empty() {
-        bail!(there_is_one());
+    if !catalog.snapshot().system.state.keys().is_empty() {
+        bail!(
+            "the store at {location} has an operator's key already: whoever holds one makes others with \
+             `sandmill keys add --operators --scope admin`"
+        );
     }
+    Ok(catalog)
+}
+
+/// The operator's key, and a tenant to begin with.
+async fn make(catalog: &Catalog, location: &str) -> Result<(Key, Secret)> {
+    let author = Author { by: INIT.to_owned(), from: String::new(), at_ms: now_ms() };
+    let head = catalog.snapshot();
     let wanted = NewKey { scopes: vec![Scope::Admin], label: "the first operator's".to_owned(), expires_in_seconds: None };
     let (key, secret) = make_key(wanted);
     // Rests on the state in which there is none: of two that begin at once one is told so.

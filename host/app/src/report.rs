@@ -12,6 +12,8 @@ use crate::build_plugin::build_plugin;
 use crate::cli::{BuildOptions, Cli, CompletionsOptions};
 use crate::client::{Refusal, Unreachable};
 
+/// Here, or in the server.
+const FAILED: u8 = 1;
 /// Refused by the server.
 const REFUSED: u8 = 3;
 /// No server.
@@ -52,7 +54,7 @@ pub(crate) fn failure(error: &anyhow::Error, as_json: bool) -> ExitCode {
     let words = format!("{error:#}");
     eprintln!("error: {}", printable(&words));
     let refusal = error.downcast_ref::<Refusal>();
-    let is_unreachable = error.downcast_ref::<Unreachable>().is_some();
+    let is_unreachable = error.is::<Unreachable>();
     if as_json {
         let code = if is_unreachable { "unreachable" } else { "failed" };
         let own = || json!({ "code": code, "detail": words }).to_string().into_bytes();
@@ -60,10 +62,15 @@ pub(crate) fn failure(error: &anyhow::Error, as_json: bool) -> ExitCode {
         let came = refusal.map(|refusal| refusal.body.to_vec()).filter(|body| serde_json::from_slice::<Value>(body).is_ok());
         json(&came.unwrap_or_else(own));
     }
-    match refusal {
-        Some(refusal) if refusal.is_ours() => ExitCode::from(REFUSED),
-        None if is_unreachable => ExitCode::from(UNREACHABLE),
-        _ => ExitCode::FAILURE,
+    ExitCode::from(status(error))
+}
+
+/// How the process ends for an error, however much was said around it.
+fn status(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Refusal>() {
+        Some(refusal) if refusal.is_ours() => REFUSED,
+        None if error.is::<Unreachable>() => UNREACHABLE,
+        _ => FAILED,
     }
 }
 
@@ -99,6 +106,17 @@ pub(crate) fn built(options: &BuildOptions, as_json: bool) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whose_fault_it_is_shows_in_the_exit_code() {
+        let refused = |status: u16| {
+            let status = hyper::StatusCode::from_u16(status).expect("a status");
+            anyhow::Error::new(Refusal::new(status, bytes::Bytes::new())).context("around it")
+        };
+        assert_eq!([400, 401, 409, 429].map(|code| status(&refused(code))), [REFUSED; 4]);
+        assert_eq!([500, 503, 507].map(|code| status(&refused(code))), [FAILED; 3]);
+        assert_eq!(status(&anyhow::anyhow!("here")), FAILED);
+    }
 
     #[test]
     fn a_terminal_obeys_no_stranger() {

@@ -34,10 +34,9 @@ pub(crate) struct ProfileOptions {
 }
 
 #[derive(Debug, Subcommand)]
-#[allow(clippy::large_enum_variant, reason = "there is one in a process")]
 pub(crate) enum ProfileCommand {
     /// Make a profile, or change what is given of it.
-    Set(ProfileSetOptions),
+    Set(Box<ProfileSetOptions>),
     /// All profiles; of their keys the ids.
     List,
     /// Forget a profile, with its key.
