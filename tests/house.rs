@@ -28,7 +28,7 @@ const OUTSIDE: [(&str, &[&str]); 13] = [
     ("object_store", &["catalog"]),
     ("reqwest", &["catalog"]),
     ("hyper", &["edge", "app", "sandbox"]),
-    ("serde_json", &["protocol", "edge", "catalog"]),
+    ("serde_json", &["protocol", "edge", "catalog", "app"]),
     ("jiter", &["protocol", "edge"]),
     ("toml", &["catalog"]),
     ("prometheus", &["telemetry"]),

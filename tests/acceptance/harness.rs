@@ -1,5 +1,6 @@
 //! The harness: starts the real binary on free ports, calls it over real sockets, and stops it. Knows no test.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -73,8 +74,13 @@ pub(crate) fn sandmill() -> Command {
     command
         .env_remove("ORT_DYLIB_PATH")
         .env_remove("ORT_DISABLE_TELEMETRY")
+        .env("XDG_CONFIG_HOME", root().join("target/test-config"))
+        .env("XDG_DATA_HOME", root().join("target/test-data"))
         .env("XDG_CACHE_HOME", root().join("target/test-cache"))
         .env("XDG_STATE_HOME", root().join("target/test-state"));
+    for name in ["SANDMILL_CONTROL", "SANDMILL_FUNCTIONS", "SANDMILL_KEY", "SANDMILL_TENANT"] {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -103,11 +109,23 @@ impl Server {
         Self::ready(Self::spawn(config, functions, sandmill()))
     }
 
+    /// Serves a store with this configuration, and waits until it is ready.
+    pub(crate) fn of_store(config: &str, location: &str) -> Self {
+        Self::ready(Self::start_with(config, &["--store".as_ref(), location.as_ref()], sandmill()))
+    }
+
     /// Serves these function folders for a user whose home this is, and waits until it is ready.
     pub(crate) fn at_home(home: &Path, functions: &[PathBuf]) -> Self {
         let mut command = sandmill();
         command.env("HOME", home).env_remove("XDG_CACHE_HOME").env_remove("XDG_STATE_HOME");
         Self::ready(Self::spawn("", functions, command))
+    }
+
+    /// Serves what this configuration says, with these environment variables besides, and waits until it is ready.
+    pub(crate) fn with_environment(config: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = sandmill();
+        command.envs(variables.iter().copied());
+        Self::ready(Self::spawn(config, &[], command))
     }
 
     /// Serves these function folders under a soft limit of this many file descriptors, and waits until it is ready.
@@ -135,15 +153,19 @@ impl Server {
     }
 
     /// A server that listens, and what it will say next.
-    fn spawn(config: &str, functions: &[PathBuf], mut command: Command) -> (Self, Receiver<String>) {
+    fn spawn(config: &str, functions: &[PathBuf], command: Command) -> (Self, Receiver<String>) {
+        let arguments: Vec<&OsStr> =
+            functions.iter().flat_map(|function| ["--function".as_ref(), function.as_os_str()]).collect();
+        Self::start_with(config, &arguments, command)
+    }
+
+    fn start_with(config: &str, arguments: &[&OsStr], mut command: Command) -> (Self, Receiver<String>) {
         let folder = TempDir::new().expect("a temporary folder");
         let config_path = folder.path().join("sandmill.toml");
         std::fs::write(&config_path, config).expect("writes the configuration");
         let log = folder.path().join("log");
         command.arg("serve").arg("--config").arg(&config_path).args(["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
-        for function in functions {
-            command.arg("--function").arg(function);
-        }
+        command.args(arguments);
         command.stdout(Stdio::piped()).stderr(File::create(&log).expect("creates the log"));
         let mut process = Process(command.spawn().expect("the binary starts"));
         let lines = read_lines(process.0.stdout.take().expect("a pipe"));
@@ -264,7 +286,11 @@ fn next_line(lines: &Receiver<String>) -> String {
 
 /// The functions' and the control address of the first line that a server says.
 fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let mut found = line.split_whitespace().filter_map(|word| word.trim_matches(['(', ')', ',']).strip_prefix("http://"));
+    let address = |word: &'_ str| {
+        let word = word.trim_matches(['(', ')', ',']);
+        word.strip_prefix("http://").or(word.strip_prefix("https://")).map(str::to_owned)
+    };
+    let mut found = line.split_whitespace().filter_map(address);
     let mut next = || found.next()?.parse().ok();
     Some((next()?, next()?))
 }

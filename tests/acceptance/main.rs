@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod breaker;
+mod buckets;
 mod clients;
 mod command_line;
 mod drain;
@@ -20,4 +21,7 @@ mod records;
 mod releases;
 mod startup;
 mod store;
+mod tenants;
+mod terminal;
+mod terminal_troubles;
 mod wasi;

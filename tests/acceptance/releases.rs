@@ -1,6 +1,7 @@
 //! Releases on a host that serves a store: deployed, taken back and deleted while requests are under way, found again by other hosts
 //! and after every death.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -211,4 +212,97 @@ fn hosts_on_one_store_follow_one_another() {
     wait_until("the other goes back too", || answers(&other, 1));
     ask(&other, "DELETE", FUNCTION, "");
     wait_until("it is gone everywhere", || one.post("/fn/echo", "").status == 404);
+}
+
+#[test]
+fn a_host_that_loses_its_store_serves_on_says_so_and_refuses_changes() {
+    let shop = Workshop::new();
+    let store = shop.path().join("store");
+    let server = host(&store);
+    deploy(&server, FUNCTION, 1);
+    let ready = || crate::harness::exchange(server.control, "GET", "/ready", &[], b"");
+    assert!(!ready().text().contains("remarks"), "{:?}", ready());
+    std::fs::rename(&store, shop.path().join("away")).expect("renamed");
+    wait_until("it is noticed", || ready().status == 200 && ready().text().contains("the store could not be read"));
+    assert!(server.metric("sandmill_store_stale_seconds") > Some(0.0));
+    assert!(answers(&server, 1), "what was known is served");
+    let refused = put(&server, FUNCTION, &archive(&manifest(2)));
+    assert!(matches!(refused.status, 500 | 503), "{refused:?}");
+    assert!(!refused.text().contains(shop.path().to_str().expect("UTF-8")), "the host's own paths: {refused:?}");
+    let there: Vec<_> = walk(&store);
+    assert_eq!(there, Vec::<PathBuf>::new(), "nothing is written where the store was");
+    std::fs::rename(shop.path().join("away"), &store).expect("renamed");
+    wait_until("it is found again", || !ready().text().contains("remarks"));
+    assert_eq!(deploy(&server, FUNCTION, 2)["release"], 2);
+    assert!(answers(&server, 2));
+}
+
+#[test]
+fn what_was_used_is_metered_and_outlives_its_host() {
+    let shop = Workshop::new();
+    let store = shop.path().join("store");
+    let mut server = host(&store);
+    deploy(&server, FUNCTION, 1);
+    for _ in 0..20 {
+        assert!(answers(&server, 1));
+    }
+    let used = |server: &Server| {
+        let hours = ask(server, "GET", "/v1/usage", "").json()["hours"].clone();
+        let functions: Vec<_> = hours.as_array().expect("hours").iter().map(|hour| hour["functions"]["echo"].clone()).collect();
+        let sum = |what: &str| functions.iter().filter_map(|function| function[what].as_u64()).sum::<u64>();
+        (sum("requests"), sum("plugin_us"), sum("model_us"), sum("sent_bytes"))
+    };
+    wait_until("they are counted", || used(&server).0 == 20);
+    let (_, plugin_us, model_us, sent_bytes) = used(&server);
+    assert!(plugin_us > 0 && model_us > 0, "{:?}", used(&server));
+    assert_eq!(sent_bytes, 20 * "1 1".len() as u64);
+    // What is metered is what the metrics have.
+    let labels = "{function=\"echo\",tenant=\"default\"}";
+    let metric = |name: &str| server.metric(&format!("sandmill_{name}_seconds_total{labels}")).expect("it is there");
+    for (name, micros) in [("plugin", plugin_us), ("model", model_us)] {
+        let (metered, measured) = (Duration::from_micros(micros).as_secs_f64(), metric(name));
+        assert!((metered - measured).abs() <= 0.01 * measured + 2e-6, "{name}: {metered} and {measured}");
+    }
+    let before = used(&server);
+    server.terminate();
+    assert!(server.wait().success());
+    let server = host(&store);
+    assert_eq!(used(&server), before);
+    for _ in 0..5 {
+        assert!(answers(&server, 1));
+    }
+    wait_until("both add up", || used(&server).0 == 25);
+    ask(&server, "DELETE", FUNCTION, "");
+    assert_eq!(used(&server).0, 25, "what is gone was used all the same");
+}
+
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn what_plugins_say_and_why_they_fail_is_their_owners_to_read() {
+    let shop = Workshop::new();
+    let server = host(&shop.path().join("store"));
+    let logs = |query: &str| ask(&server, "GET", &format!("{FUNCTION}/logs{query}"), "");
+    assert_eq!(logs("").status, 404, "it was never there");
+    // Its sample fails, as the setting is no number.
+    assert_eq!(put(&server, FUNCTION, &archive(&manifest(1).replace("'1'", "'one'"))).status, 422);
+    let lines = logs("").json()["lines"].clone();
+    let line = &lines[0];
+    assert_eq!((&line["number"], &line["level"]), (&json!(1), &json!("error")), "{lines}");
+    assert!(line["text"].as_str().is_some_and(|text| text.contains("plugin_failed") && text.contains("invalid float")), "{line}");
+    assert_eq!(logs("?after=1").json(), json!({ "lines": [] }));
+    // Whoever waits is told as soon as there is something.
+    let waiting = thread::scope(|scope| {
+        let waiting = scope.spawn(|| logs("?after=1&wait_ms=20000"));
+        put(&server, FUNCTION, &archive(&manifest(1).replace("'1'", "'two'")));
+        waiting.join().expect("it was answered")
+    });
+    assert_eq!(waiting.json()["lines"][0]["number"], 2);
+    deploy(&server, FUNCTION, 1);
+    assert!(answers(&server, 1));
+    assert_eq!(logs("?after=2").json(), json!({ "lines": [] }), "nothing went wrong");
 }

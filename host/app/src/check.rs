@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 use sandmill_catalog::FunctionSpec;
@@ -18,17 +19,27 @@ use crate::report::say;
 use crate::serve::{read_functions, start_deployer};
 
 /// Checks every function of the folder; the first that cannot be made is the failure.
-pub(crate) fn run(options: &CheckOptions) -> Result<()> {
+pub(crate) fn run(options: &CheckOptions, json: bool) -> Result<()> {
     let config = Config::read(options.config.as_deref())?;
     let _logs = sandmill_telemetry::start_logs("warn", config.log.format.into())?;
     let specs = read_functions(&[PathBuf::from(&options.dir)], &config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let deployer = start_deployer(&config, runtime.handle().clone())?;
+    let mut good = Vec::new();
     for spec in &specs {
         let account = Account::new(config.tenant_limits());
-        let place = Place { tenant: TenantId::local(), number: ReleaseNumber::FIRST, account };
+        let place = Place { tenant: TenantId::local(), number: ReleaseNumber::FIRST, account, journal: Arc::default() };
         let deployed = deployer.deploy(spec, &place)?;
-        say(&describe(spec, &deployed));
+        let text = describe(spec, &deployed);
+        if json {
+            let lines: Vec<_> = text.lines().skip(1).map(str::trim).collect();
+            good.push(serde_json::json!({ "function": spec.name, "description": lines }));
+        } else {
+            say(&text);
+        }
+    }
+    if json {
+        crate::report::json(serde_json::json!({ "functions": good }).to_string().as_bytes());
     }
     Ok(())
 }

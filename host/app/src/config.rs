@@ -383,6 +383,12 @@ mod tests {
         assert_eq!(shown.edge_options(), real.edge_options());
         assert_eq!(shown.sandbox_options(), real.sandbox_options());
         assert_eq!(shown.tenant_limits(), real.tenant_limits());
+        let store = |config: &Config| {
+            let store = &config.store;
+            let deploys = (store.deploys_max(), store.deploys_waiting_max(), config.spare_idle());
+            format!("{deploys:?} {:?} {:?} {:?}", store.poll(), store.books(), store.archive_limits())
+        };
+        assert_eq!(store(&shown), store(&real));
         assert_eq!(format!("{:?}", shown.engine_options()), format!("{:?}", real.engine_options()));
         assert_eq!(format!("{:?}", shown.model_options()), format!("{:?}", real.model_options()));
         assert_eq!(format!("{:?}", shown.file_limits()), format!("{:?}", real.file_limits()));
@@ -406,7 +412,9 @@ mod tests {
                 "cache",
                 "cache_key",
                 "threads",
-                "requests_per_second_max"
+                "requests_per_second_max",
+                "location",
+                "work"
             ],
             "keys that the page does not show"
         );

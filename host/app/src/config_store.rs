@@ -16,11 +16,20 @@ pub(crate) struct Store {
     pub(crate) location: Option<String>,
     work: Option<PathBuf>,
     poll_ms: Option<Millis>,
+    usage_ms: Option<Millis>,
+    collect_ms: Option<Millis>,
     pub(crate) warm_ms: Option<Millis>,
     deploys_max: Option<Count<1, 64>>,
     deploys_waiting_max: Option<Number>,
     unpacked_bytes_max: Option<ByteSize<1, { 64 * GIB }>>,
     entries_max: Option<Number>,
+}
+
+/// What is done now and then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Books {
+    pub(crate) usage: Duration,
+    pub(crate) collect: Duration,
 }
 
 impl Store {
@@ -41,6 +50,14 @@ impl Store {
     /// How often the store is asked for changes that other hosts made.
     pub(crate) fn poll(&self) -> Duration {
         self.poll_ms.map_or(Duration::from_secs(1), Count::as_millis)
+    }
+
+    /// How often the store is told of what was used, and rid of what nothing names.
+    pub(crate) fn books(&self) -> Books {
+        Books {
+            usage: self.usage_ms.map_or(Duration::from_secs(60), Count::as_millis),
+            collect: self.collect_ms.map_or(Duration::from_secs(600), Count::as_millis),
+        }
     }
 
     /// Deployments at work at once,

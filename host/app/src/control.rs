@@ -5,6 +5,7 @@ mod deploy;
 mod folders;
 mod follow;
 mod keys;
+mod meter;
 mod views;
 
 use std::collections::HashMap;
@@ -20,7 +21,8 @@ use sandmill_domain::control::{
     TenantTerms,
 };
 use sandmill_domain::ports::{Body, BoxFuture, Control, Keys};
-use sandmill_domain::{Advice, Code, Fault, FunctionName, ReleaseNumber, TenantId};
+use sandmill_domain::{Advice, Code, Fault, FunctionName, Journal, ReleaseNumber, TenantId};
+use sandmill_telemetry::Telemetry;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -28,15 +30,27 @@ use self::deploy::Wanted;
 use self::folders::Folders;
 use self::follow::{Following, Name};
 use self::keys::KeyRing;
+pub(crate) use self::keys::{id_of as key_id, make as make_key, now_ms};
+use self::meter::Meter;
+pub(crate) use self::views::lines as changed_lines;
 use self::views::refused;
 use crate::accounts::Accounts;
 use crate::config::Config;
+use crate::config_store::Books;
 use crate::holdings::Holdings;
 
 /// Records that one answer tells at most.
 const AUDIT_MAX: usize = 500;
 /// Deployments of one tenant, those that wait included: others have theirs, too.
 const TENANT_DEPLOYS_MAX: usize = 4;
+/// Hours that one answer tells at most: a month.
+const USAGE_HOURS_MAX: u64 = 31 * 24;
+/// Functions whose lines are kept although they may not be there.
+const JOURNALS_MAX: usize = 10_000;
+/// Lines that one answer tells at most; how long one waits for the next, and how often it looks.
+const LOG_LINES_MAX: usize = 1000;
+const LOG_WAIT_MAX: Duration = Duration::from_secs(20);
+const LOG_STEP: Duration = Duration::from_millis(100);
 /// By whom changes are that nobody asked for.
 const HOST: &str = "host";
 
@@ -49,9 +63,13 @@ pub(crate) struct ControlPlane {
     holdings: Arc<Holdings>,
     folders: Folders,
     following: Following,
+    meter: Meter,
+    /// What functions' plugins have said, also those whose deployment failed.
+    journals: Mutex<HashMap<Name, Arc<Journal>>>,
     file_limits: FileLimits,
     archive_limits: ArchiveLimits,
     poll: Duration,
+    books: Books,
     /// Whether there are functions that should answer and do not yet.
     starting: AtomicBool,
     /// Deployments at work,
@@ -74,7 +92,12 @@ pub(crate) async fn open_store(location: &str) -> Result<Store> {
 
 impl ControlPlane {
     /// Opens the store and reads it; nothing is served yet. In a store without keys there is one tenant, everybody's.
-    pub(crate) async fn start(config: &Config, store: Store, holdings: Arc<Holdings>) -> Result<Arc<Self>> {
+    pub(crate) async fn start(
+        config: &Config,
+        store: Store,
+        holdings: Arc<Holdings>,
+        telemetry: Arc<Telemetry>,
+    ) -> Result<Arc<Self>> {
         let catalog = Catalog::load(store).await.context("the store cannot be read")?;
         let folders = Folders::open(&config.store.work())?;
         let plane = Arc::new_cyclic(|this| Self {
@@ -85,13 +108,22 @@ impl ControlPlane {
             holdings,
             folders,
             following: Following::default(),
+            journals: Mutex::default(),
+            meter: Meter::new(Arc::clone(&telemetry)),
             file_limits: FileLimits { environment: false, ..config.file_limits() },
             archive_limits: config.store.archive_limits(),
             poll: config.store.poll(),
+            books: config.store.books(),
             starting: AtomicBool::new(true),
             deploys: Semaphore::new(config.store.deploys_max()),
             deploys_waiting: Semaphore::new(config.store.deploys_max() + config.store.deploys_waiting_max()),
             tenants: Mutex::default(),
+        });
+        let (shown, page) = (Arc::downgrade(&plane), Arc::downgrade(&telemetry));
+        telemetry.ask(move || {
+            let (Some(plane), Some(telemetry)) = (shown.upgrade(), page.upgrade()) else { return false };
+            plane.show(&telemetry);
+            true
         });
         plane.take_over(&plane.catalog.snapshot());
         if plane.keys.is_empty() {
@@ -99,6 +131,26 @@ impl ControlPlane {
             plane.add_local().await?;
         }
         Ok(plane)
+    }
+
+    /// What its operator should know of it, though it serves.
+    pub(crate) fn remark(&self) -> Option<String> {
+        let stale = self.catalog.staleness().map(|stale| {
+            let since = stale.since.elapsed().as_secs();
+            format!(
+                "the store could not be read for {since} s: what was known then is served, and nothing can be changed ({})",
+                stale.why
+            )
+        });
+        let count = self.following.troubles();
+        let troubled = (count > 0)
+            .then(|| format!("{count} functions are not served in their current release: GET /v1/functions/… says why"));
+        stale.or(troubled)
+    }
+
+    fn show(&self, telemetry: &Telemetry) {
+        let stale = self.catalog.staleness().map_or(Duration::ZERO, |stale| stale.since.elapsed());
+        telemetry.store(stale, self.following.troubles());
     }
 
     /// Who asks, for the edge.
@@ -122,7 +174,7 @@ impl ControlPlane {
         if self.catalog.snapshot().system.state.tenants().contains_key(&local) {
             return Ok(());
         }
-        let author = Author { by: HOST.to_owned(), from: String::new(), at_ms: keys::now_ms() };
+        let author = Author { by: HOST.to_owned(), from: String::new(), at_ms: now_ms() };
         let change = |_: &_| Ok(SystemChange::TenantAdded { tenant: local.clone(), weight: 1, quotas: Quotas::default() });
         match self.catalog.change_system(None, &author, change).await {
             Ok(_) => Ok(self.catalog.refresh().await?),
@@ -211,9 +263,49 @@ impl ControlPlane {
                 let entries: Vec<_> = entries.iter().map(|(at, entry)| views::tenant_entry(*at, entry)).collect();
                 page(entries)
             }
+            Ask::Logs { function, after, wait_ms } => {
+                self.logs(&(tenant.clone(), function), after, Duration::from_millis(wait_ms)).await?
+            }
+            Ask::Usage { first, last } => self.usage(&tenant, first, last).await?,
             _ => return Err(Fault::new(Code::NotFound, "nothing is served at this path").into()),
         };
         Ok(self.answered(&tenant, answer))
+    }
+
+    /// Of the store, with what this host has not written yet.
+    async fn usage(&self, tenant: &TenantId, first: u64, last: u64) -> Result<Answer, Refused> {
+        if last.checked_sub(first).is_none_or(|hours| hours >= USAGE_HOURS_MAX) {
+            let message = format!("expected a first hour and a last one, {USAGE_HOURS_MAX} at most");
+            return Err(Fault::new(Code::InvalidInput, message).into());
+        }
+        // Its own last, so that all that it knows counts.
+        self.meter.write(self.catalog.store()).await.map_err(views::store_fault)?;
+        let hours = self.catalog.store().usage(tenant, first, last).await.map_err(views::store_fault)?;
+        Ok(Answer::Usage { hours: hours.into_iter().map(views::hour).collect() })
+    }
+
+    /// What a function's plugins have said on this host. One that is not there, and was never deployed, has said nothing.
+    fn journal(&self, name: &Name) -> Arc<Journal> {
+        let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of deployments that failed, and of functions that are gone.
+        if journals.len() >= JOURNALS_MAX && !journals.contains_key(name) {
+            journals.retain(|name, _| self.function(name).is_some());
+        }
+        Arc::clone(journals.entry(name.clone()).or_default())
+    }
+
+    /// What was said after a line; if nothing was, it is waited for a while.
+    async fn logs(&self, name: &Name, after: u64, wait: Duration) -> Result<Answer, Fault> {
+        let known = self.journals.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let journal = known.ok_or_else(|| missing(&name.1))?;
+        let until = tokio::time::Instant::now() + wait.min(LOG_WAIT_MAX);
+        loop {
+            let lines = journal.after(after, LOG_LINES_MAX);
+            if !lines.is_empty() || tokio::time::Instant::now() >= until {
+                return Ok(Answer::Logs { lines });
+            }
+            tokio::time::sleep(LOG_STEP).await;
+        }
     }
 
     fn functions(&self, tenant: &TenantId) -> Answer {
@@ -409,7 +501,7 @@ impl Control for ControlPlane {
 
 fn author(asked: &Asked) -> Author {
     let from = asked.caller.from.map(|address| address.to_string()).unwrap_or_default();
-    Author { by: asked.caller.key.to_string(), from, at_ms: keys::now_ms() }
+    Author { by: asked.caller.key.to_string(), from, at_ms: now_ms() }
 }
 
 fn identity(caller: &sandmill_domain::Caller) -> Identity {

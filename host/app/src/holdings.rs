@@ -146,6 +146,8 @@ impl Holdings {
             let metrics = telemetry.breaker(tenant, function);
             release.watch_breaker(move |to| metrics.moved(to));
         }
+        let (page, name) = (Arc::clone(telemetry), (tenant.clone(), function.clone()));
+        release.watch_cut_off(move |running| page.cut_off(&name.0, &name.1, running));
         let plugin_load: Duration = deployed.loads.iter().map(|(_, load)| load.time).sum();
         let compiled = deployed.loads.iter().filter(|(_, load)| !load.cached).count();
         for Measured { name, placement, profile, .. } in &deployed.measured {

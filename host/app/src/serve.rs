@@ -14,6 +14,7 @@ use sandmill_engine::{DeviceMemory, Devices, Engine};
 use sandmill_pipeline::{Account, Pipeline};
 use sandmill_sandbox::{Sandbox, SandboxError, SandboxOptions};
 use sandmill_telemetry::Telemetry;
+use serde_json::json;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -26,7 +27,7 @@ use crate::deploy::{Deployer, Place};
 use crate::holdings::Holdings;
 use crate::no_keys::NoKeys;
 use crate::process::take_descriptors;
-use crate::report::say;
+use crate::report::{say, told};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -34,7 +35,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
 
 /// Serves until a signal says to stop.
-pub(crate) fn run(options: &ServeOptions) -> Result<()> {
+pub(crate) fn run(options: &ServeOptions, json: bool) -> Result<()> {
     let config = Config::read(options.config.as_deref())?.overridden(options)?;
     let _logs = sandmill_telemetry::start_logs(&config.log.filter, config.log.format.into())?;
     let limits = config.edge_options().limits;
@@ -44,13 +45,13 @@ pub(crate) fn run(options: &ServeOptions) -> Result<()> {
         runtime.worker_threads(threads.get());
     }
     let runtime = runtime.thread_name("request").enable_all().build().context("cannot start the threads that carry requests")?;
-    let served = runtime.block_on(serve(&config));
+    let served = runtime.block_on(serve(&config, json));
     // A model that is still being loaded is not waited for.
     runtime.shutdown_timeout(SHUTDOWN_TIME);
     served
 }
 
-async fn serve(config: &Config) -> Result<()> {
+async fn serve(config: &Config, json: bool) -> Result<()> {
     let started = Instant::now();
     // Read before anything is started: what is wrong with it is told at once.
     let source = Source::read(config).await?;
@@ -61,13 +62,19 @@ async fn serve(config: &Config) -> Result<()> {
     watch_devices(&telemetry);
     // They live as long as what they have loaded.
     let holdings = Arc::new(Holdings::new(deployer, Arc::clone(&pipeline), Arc::clone(&telemetry), config.spare_idle()));
-    let content = source.open(config, &holdings).await?;
+    let content = source.open(config, &holdings, &telemetry).await?;
+    if let Content::Store(plane) = &content {
+        let plane = Arc::downgrade(plane);
+        pipeline.watch_remarks(move || plane.upgrade()?.remark());
+    }
     let parts = content.parts(Arc::clone(&pipeline), Arc::clone(&telemetry));
     let edge = Edge::bind(config.edge_options(), parts)?;
     let stop = stop_on_signals(Arc::clone(&pipeline), Arc::clone(&telemetry))?;
     let addresses = edge.addresses();
     let (listen, control) = (addresses.listen_url(), addresses.control_url());
-    say(&format!("sandmill {VERSION} on {listen} ({} on {control})", content.controls()));
+    told(json, &json!({ "version": VERSION, "functions": listen, "control": control }), || {
+        format!("sandmill {VERSION} on {listen} ({} on {control})", content.controls())
+    });
 
     let serving = tokio::spawn(edge.serve(stopped(stop.subscribe())));
     let loading = tokio::spawn(content.load(config.tenant_limits(), Arc::clone(&holdings)));
@@ -78,13 +85,17 @@ async fn serve(config: &Config) -> Result<()> {
     let following = loaded.map(|loaded| {
         pipeline.set_ready(true);
         telemetry.set_ready(true);
-        loaded.announcement.say(&addresses, started.elapsed());
-        loaded.plane.map(|plane| tokio::spawn(plane.follow()))
+        loaded.announcement.say(&addresses, started.elapsed(), json);
+        loaded
+            .plane
+            .map(|plane| (tokio::spawn(Arc::clone(&plane).follow()), tokio::spawn(Arc::clone(&plane).keep_books()), plane))
     });
 
     let drained = serving.await.context("serving was cut off")?;
-    if let Some(following) = following.flatten() {
+    if let Some((following, books, plane)) = following.flatten() {
         following.abort();
+        books.abort();
+        plane.write_usage().await;
     }
     if !drained.clean {
         tracing::warn!(connections = drained.cut, "cut off at the end of the drain time");
@@ -106,10 +117,12 @@ impl Source {
         }
     }
 
-    async fn open(self, config: &Config, holdings: &Arc<Holdings>) -> Result<Content> {
+    async fn open(self, config: &Config, holdings: &Arc<Holdings>, telemetry: &Arc<Telemetry>) -> Result<Content> {
         match self {
             Self::Folders(specs) => Ok(Content::Folders(specs)),
-            Self::Store(store) => Ok(Content::Store(ControlPlane::start(config, store, Arc::clone(holdings)).await?)),
+            Self::Store(store) => {
+                Ok(Content::Store(ControlPlane::start(config, store, Arc::clone(holdings), Arc::clone(telemetry)).await?))
+            }
         }
     }
 }
@@ -196,7 +209,12 @@ fn start_sandbox(config: &Config) -> Result<Sandbox> {
 fn load(holdings: &Holdings, specs: Vec<FunctionSpec>, account: &Arc<Account>) -> Result<()> {
     let mut loaded = Vec::with_capacity(specs.len());
     for spec in specs {
-        let place = Place { tenant: TenantId::local(), number: ReleaseNumber::FIRST, account: Arc::clone(account) };
+        let place = Place {
+            tenant: TenantId::local(),
+            number: ReleaseNumber::FIRST,
+            account: Arc::clone(account),
+            journal: Arc::default(),
+        };
         loaded.push(Arc::new(holdings.make(&spec, &place, None)?));
     }
     // All or none.
@@ -239,8 +257,12 @@ impl Announcement {
         Self { names, sample: None }
     }
 
-    fn say(&self, addresses: &Addresses, took: Duration) {
-        say(&format!("ready after {:.2} s: {}", took.as_secs_f64(), self.names));
+    fn say(&self, addresses: &Addresses, took: Duration, as_json: bool) {
+        let seconds = took.as_secs_f64();
+        told(as_json, &json!({ "ready_after_s": seconds }), || format!("ready after {seconds:.2} s: {}", self.names));
+        if as_json {
+            return;
+        }
         if let Some((name, file)) = &self.sample {
             let here = std::env::current_dir().unwrap_or_default();
             let file = file.strip_prefix(here).unwrap_or(file).display();

@@ -81,7 +81,7 @@ pub fn pack(spec: &FunctionSpec, into: impl Write) -> Result<(), ArchiveError> {
         header.set_mode(0o644);
         archive.append_data(&mut header, name, content)
     };
-    append("function.toml", spec.manifest.len() as u64, &mut spec.manifest.as_bytes()).map_err(ArchiveError::Broken)?;
+    append("function.toml", spec.manifest.0.len() as u64, &mut spec.manifest.0.as_bytes()).map_err(ArchiveError::Broken)?;
     for (name, file) in &spec.files {
         let trouble = |error| ArchiveError::File { path: file.path.clone(), error };
         let mut content = File::open(&file.path).map_err(trouble)?.take(file.len);
@@ -280,6 +280,9 @@ mod tests {
 
     const FILE: EntryType = EntryType::Regular;
 
+    /// The entries of an archive, and what is said of it.
+    type Case<'a> = (&'a [(&'a [u8], EntryType, &'a [u8])], &'a str);
+
     #[test]
     fn what_is_packed_is_unpacked() {
         let dir = tempfile::tempdir().expect("a folder");
@@ -295,7 +298,7 @@ mod tests {
         let (there, result) = unpacked(&packed, &ArchiveLimits::default());
         result.expect("unpacked");
         let again = crate::read_function(&there.path().join("into"), &crate::FileLimits::default()).expect("it is right");
-        assert_eq!(again.manifest, manifest);
+        assert_eq!(again.manifest.0, manifest);
         let digests = |spec: &FunctionSpec| spec.files.iter().map(|(name, file)| (name.clone(), file.sha256)).collect::<Vec<_>>();
         assert_eq!(digests(&again), digests(&spec));
         assert_eq!(again.files.keys().collect::<Vec<_>>(), ["p.wasm", "sub/words.txt"]);
@@ -305,7 +308,7 @@ mod tests {
     #[test]
     fn strangers_entries_are_refused() {
         let limits = ArchiveLimits { bytes_max: 1 << 20, entries_max: 4, depth_max: 3 };
-        let cases: [(&[(&[u8], EntryType, &[u8])], &str); 19] = [
+        let cases: [Case<'_>; 19] = [
             (&[(b"../x", FILE, b"1")], "leads out"),
             (&[(b"a/../../x", FILE, b"1")], "leads out"),
             (&[(b"/etc/x", FILE, b"1")], "leads out"),

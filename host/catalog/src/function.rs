@@ -1,6 +1,7 @@
 //! A function as its folder declares it: plain data, checked, with the contents of its files. What makes and runs it is elsewhere.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -38,9 +39,19 @@ pub struct FunctionSpec {
     /// A request that it must answer before it counts as ready.
     pub sample: Option<Sample>,
     /// The manifest as it was read.
-    pub manifest: String,
+    pub manifest: ManifestText,
     /// All files that the manifest names, by their paths in the folder, `/` between the parts.
     pub files: BTreeMap<String, NamedFile>,
+}
+
+/// The text of a `function.toml`; there may be secrets in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ManifestText(pub String);
+
+impl fmt::Debug for ManifestText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({} bytes)", self.0.len())
+    }
 }
 
 /// A file that a manifest names.
@@ -134,8 +145,8 @@ impl FileContent {
     }
 }
 
-impl std::fmt::Debug for FileContent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for FileContent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileContent").field("path", &self.path).field("sha256", &self.sha256).finish_non_exhaustive()
     }
 }

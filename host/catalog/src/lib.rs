@@ -21,5 +21,5 @@ pub use archive::{ArchiveError, ArchiveLimits, pack, unpack};
 pub use digest::{Digest, DigestError};
 pub use document::{Document, Problem, read_document};
 pub use folder::{FileLimits, ReadError, read_function, read_functions};
-pub use function::{FileContent, FunctionSpec, ModelSpec, NamedFile, Plugins, Sample};
+pub use function::{FileContent, FunctionSpec, ManifestText, ModelSpec, NamedFile, Plugins, Sample};
 pub use quantity::{ByteSize, Count};

@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::document::{Document, Problem};
 use crate::files::{FileError, Folder};
 use crate::folder::FileLimits;
-use crate::function::{FileContent, FunctionSpec, ModelSpec, NamedFile, Plugins, Sample};
+use crate::function::{FileContent, FunctionSpec, ManifestText, ModelSpec, NamedFile, Plugins, Sample};
 use crate::manifest::{AssetPaths, ConfigValue, FilePath, Manifest, ModelTable, PluginTable, SampleTable};
 
 /// Turns a manifest into a function; what it gives is of use only if it finds no problem.
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
             instances: manifest.instances.policy(),
             grants: manifest.grants.into(),
             sample: settle(sample)?,
-            manifest: self.document.text().to_owned(),
+            manifest: ManifestText(self.document.text().to_owned()),
             files: std::mem::take(&mut self.files),
         })
     }

@@ -23,6 +23,7 @@ mod open;
 mod options;
 mod records;
 mod state;
+mod usage;
 
 pub use access::Store;
 pub use blobs::Blobs;
@@ -38,3 +39,4 @@ pub use records::{Author, BlobRef, Entry, Key, Pin, SCHEMA, SystemChange, Tenant
 pub use sandmill_domain::Scope;
 pub use sandmill_domain::control::Quotas;
 pub use state::{Function, Model, Plugin, RECORD_BYTES_MAX, Refusal, Release, State, SystemState, Tenant, TenantState};
+pub use usage::Usage;

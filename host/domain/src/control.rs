@@ -1,11 +1,12 @@
-//! What can be asked of the control plane, and its answers, which are what a client sees as JSON. How they travel is the edge's
-//! matter; how they come about, that of whoever implements [`crate::ports::Control`].
+//! What can be asked of the control plane, and its answers, which are what a client sees as JSON, and reads again: a newer
+//! server's may have fields that an older client passes over. How they travel is the edge's matter; how they come about, that of
+//! whoever implements [`crate::ports::Control`].
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Caller, Fault, FunctionName, ReleaseNumber, Scope, TenantId};
+use crate::{Caller, Fault, FunctionName, JournalLine, ReleaseNumber, Scope, TenantId};
 
 /// Something asked, by somebody, about one tenant's things unless [`Ask`] says otherwise.
 #[derive(Clone, Debug)]
@@ -65,6 +66,22 @@ pub enum Ask {
         /// After this revision.
         after: u64,
     },
+    /// What a function's plugins have said on this host.
+    Logs {
+        /// Whose.
+        function: FunctionName,
+        /// After this line.
+        after: u64,
+        /// How long to wait for one, if there is none yet, in milliseconds.
+        wait_ms: u64,
+    },
+    /// What the tenant has used, hour by hour, of all hosts.
+    Usage {
+        /// The first hour, since 1970.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
     /// All tenants.
     Tenants,
     /// A tenant.
@@ -81,6 +98,8 @@ impl Ask {
         match self {
             Self::WhoAmI => None,
             Self::Functions
+            | Self::Logs { .. }
+            | Self::Usage { .. }
             | Self::Function(_)
             | Self::Deploy { .. }
             | Self::RollBack { .. }
@@ -98,7 +117,7 @@ impl Ask {
 }
 
 /// A key that is wanted.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewKey {
     /// What it allows, at least one.
@@ -107,7 +126,7 @@ pub struct NewKey {
     #[serde(default)]
     pub label: String,
     /// For how long, in seconds; for ever without.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_in_seconds: Option<u64>,
 }
 
@@ -197,6 +216,16 @@ pub enum Answer {
         /// Whether there are more after the last of them.
         more: bool,
     },
+    /// To [`Ask::Logs`].
+    Logs {
+        /// The earliest first.
+        lines: Vec<JournalLine>,
+    },
+    /// To [`Ask::Usage`].
+    Usage {
+        /// The earliest first; hours without use are left out.
+        hours: Vec<HourUsage>,
+    },
     /// To [`Ask::Tenants`].
     Tenants {
         /// By their names.
@@ -209,7 +238,7 @@ pub enum Answer {
 }
 
 /// A key as its holder sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The key's id.
     pub key: String,
@@ -220,7 +249,7 @@ pub struct Identity {
 }
 
 /// A function in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionSummary {
     /// Its name.
     pub function: FunctionName,
@@ -233,7 +262,7 @@ pub struct FunctionSummary {
 }
 
 /// A function with its releases.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionDetail {
     /// Its name.
     pub function: FunctionName,
@@ -246,7 +275,7 @@ pub struct FunctionDetail {
 }
 
 /// One kept release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseDetail {
     /// Its number.
     pub release: u64,
@@ -263,7 +292,7 @@ pub struct ReleaseDetail {
 }
 
 /// One file of a release.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileDetail {
     /// SHA-256, in hexadecimal digits.
     pub sha256: String,
@@ -272,7 +301,7 @@ pub struct FileDetail {
 }
 
 /// What a deployment, or going back to a release, came to.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
     /// The function.
     pub function: FunctionName,
@@ -291,7 +320,7 @@ pub struct Deployment {
 }
 
 /// One step of a deployment.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepDetail {
     /// Its name.
     pub step: Step,
@@ -300,7 +329,7 @@ pub struct StepDetail {
 }
 
 /// The steps of a deployment, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// The archive arrives and is unpacked.
@@ -329,7 +358,7 @@ impl Step {
 }
 
 /// A model of a release.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelDetail {
     /// Its name.
     pub model: String,
@@ -342,7 +371,7 @@ pub struct ModelDetail {
 }
 
 /// What two releases differ in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// The function.
     pub function: FunctionName,
@@ -357,7 +386,7 @@ pub struct Difference {
 }
 
 /// A file that is not the same in both.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileChange {
     /// Null if it came.
     pub before: Option<FileDetail>,
@@ -366,7 +395,7 @@ pub struct FileChange {
 }
 
 /// A key, without its secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyDetail {
     /// Its id.
     pub key: String,
@@ -379,7 +408,7 @@ pub struct KeyDetail {
 }
 
 /// One change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
     /// The state that it made.
     pub revision: u64,
@@ -395,8 +424,34 @@ pub struct AuditEntry {
     pub of: String,
 }
 
-/// A tenant.
+/// What was used in one hour.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HourUsage {
+    /// Its beginning, in milliseconds since 1970.
+    pub from_ms: u64,
+    /// By function.
+    pub functions: BTreeMap<FunctionName, FunctionUsage>,
+}
+
+/// What a function used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FunctionUsage {
+    /// Requests that reached it, refused ones included.
+    pub requests: u64,
+    /// What its plugins ran, in microseconds.
+    pub plugin_us: u64,
+    /// What its models ran, in microseconds: a run counts once, however many calls share it.
+    pub model_us: u64,
+    /// Of the bodies of its requests,
+    pub received_bytes: u64,
+    /// and of its answers.
+    pub sent_bytes: u64,
+    /// Calls that waited for a model to be loaded, all together once.
+    pub cold_starts: u64,
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantDetail {
     /// Its name.
     pub tenant: TenantId,

@@ -100,6 +100,11 @@ pub enum ModelEvent {
         /// Why one was wanted.
         reason: RecycleReason,
     },
+    /// A run of it has ended, well or not.
+    Ran {
+        /// How long it took.
+        took: Duration,
+    },
     /// A call of it failed.
     Failed {
         /// How.

@@ -208,6 +208,11 @@ pub trait Service: Send + Sync {
     /// Why no requests should be sent here; none if every function is warm and nothing drains.
     fn unready(&self) -> Option<String>;
 
+    /// What its operator should know although requests may be sent here.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether a request may come in, decided from its head, before its body is read.
     ///
     /// # Errors
@@ -275,7 +280,8 @@ pub trait Body: Send {
     /// The next piece; none when it is whole, which is also when it has been found to be what its sender said it is.
     ///
     /// # Errors
-    /// `TooLarge`, `SlowRequest`, `InvalidInput` for one that ends early or has another digest.
+    /// `TooLarge`; `SlowRequest`; `InvalidInput` for one that ends early or has another digest; `Overloaded` if the host holds too
+    /// much already. There is nothing more after any of them.
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Bytes>, Fault>>;
 }
 

@@ -2,8 +2,8 @@
 //! one that its sender promised. Knows nothing of what is in it.
 
 use bytes::Bytes;
-use sandmill_domain::Fault;
 use sandmill_domain::ports::{Body, BoxFuture};
+use sandmill_domain::{Code, Fault};
 use tokio::time::{Instant, timeout_at};
 
 use crate::buffered::Share;
@@ -60,7 +60,7 @@ impl<'a> Archive<'a> {
     }
 }
 
-/// The next bytes; none at the end. Frames without any, of which HTTP/2 may have as many as it likes, take of the same time.
+/// The next bytes; none at the end. A frame of HTTP/2 may have none, as the one that ends a body often does.
 async fn some_bytes(upload: &mut Upload) -> Result<Option<Bytes>, Fault> {
     loop {
         match upload.next().await? {
@@ -75,7 +75,7 @@ impl Body for Archive<'_> {
         Box::pin(async {
             // Whoever goes on after a failure must not take what follows for the rest.
             if self.is_broken {
-                return Err(too_slow());
+                return Err(Fault::new(Code::InvalidInput, "the body is not whole"));
             }
             let piece = self.piece().await;
             self.is_broken = piece.is_err();

@@ -28,7 +28,10 @@ pub(crate) async fn answer(shared: &Shared, from: Option<IpAddr>, head: &Parts, 
     }
     let health: fn(&Shared) -> Reply = match path {
         "/live" | "/v2/health/live" => |_shared| protocol::live(true),
-        "/ready" => |shared| shared.unready().map_or_else(|| protocol::ready(true), |reason| protocol::unready(&reason)),
+        "/ready" => |shared| match shared.unready() {
+            Some(reason) => protocol::unready(&reason),
+            None => protocol::ready_with(&shared.service.remarks()),
+        },
         "/v2/health/ready" => |shared| protocol::ready(shared.unready().is_none()),
         _ => {
             let caller = || keys::caller(&*shared.keys, &head.headers, from);

@@ -19,6 +19,7 @@ mod listen;
 mod options;
 mod plane;
 mod plane_head;
+mod plane_log;
 mod plane_paths;
 mod reload;
 mod request;

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
 use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode};
-use sandmill_domain::control::{Answer, Answered, Ask, Asked, Refused, Step};
+use sandmill_domain::control::{Answer, Answered, Ask, Asked, Refused};
 use sandmill_domain::ports::{Body, Control};
-use sandmill_domain::{Blame, Caller, Code, Fault, Header, Reply, TenantId};
+use sandmill_domain::{Caller, Code, Fault, Header, Reply, TenantId};
 use sandmill_protocol as protocol;
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::control::unknown;
 use crate::digest::Promise;
 use crate::keys;
 use crate::plane_head::{self, ARCHIVES, JSON};
+use crate::plane_log::Line;
 use crate::plane_paths::{Act, Found, find};
 use crate::routes::hide;
 use crate::shared::Shared;
@@ -31,8 +32,8 @@ const DESCRIPTION: &str = include_str!("openapi.json");
 const JSON_BYTES_MAX: usize = 16 << 10;
 
 /// What a host without a control plane says of itself.
-const NO_PLANE: &str = "this host serves function folders and has no control plane; a store of functions, `[store]` in its \
-    configuration, brings one";
+const NO_PLANE: &str = "this host serves function folders and has no control plane; a store of functions, `[store] \
+    location` in its configuration, brings one";
 
 /// The answer to a request below `/v1`.
 ///
@@ -40,7 +41,21 @@ const NO_PLANE: &str = "this host serves function folders and has no control pla
 /// What was wrong with it; nothing has changed then.
 pub(crate) async fn answer(shared: &Shared, from: Option<IpAddr>, head: &Parts, upload: &mut Upload) -> Result<Reply, Refused> {
     let Some(plane) = &shared.control else { return Err(Fault::new(Code::NotFound, NO_PLANE).into()) };
-    let caller = keys::caller(&*shared.keys, &head.headers, from)?;
+    let mut line = Line::begin(head, from);
+    let result = walk(shared, &**plane, head, upload, &mut line).await;
+    line.end(result.as_ref().map(|reply| reply.status));
+    result
+}
+
+async fn walk(
+    shared: &Shared,
+    plane: &dyn Control,
+    head: &Parts,
+    upload: &mut Upload,
+    line: &mut Line<'_>,
+) -> Result<Reply, Refused> {
+    let caller = keys::caller(&*shared.keys, &head.headers, line.from())?;
+    line.is_asked_by(&caller);
     let found = find(head.uri.path(), unknown)?;
     let answers = found.answers(&head.method)?;
     let given = found.given(answers, head.uri.query(), &head.headers)?;
@@ -48,12 +63,13 @@ pub(crate) async fn answer(shared: &Shared, from: Option<IpAddr>, head: &Parts, 
     let ask = ask(&given)?;
     check(&ask, &caller)?;
     let tenant = tenant(&ask, &caller, &found)?;
+    line.is_about(tenant.as_ref());
     if !matches!(ask, Ask::AddTenant(_) | Ask::ChangeTenant(_)) && !is_read(&head.method) {
         plane_head::no_addition(&head.headers)?;
     }
     let revision = plane_head::revision(&head.headers)?;
     let asked = Asked { caller, tenant, revision, ask };
-    carry_out(shared, &**plane, asked, head, upload).await
+    carry_out(shared, plane, asked, head, upload).await
 }
 
 /// Whether the caller may ask that at all, whatever there is.
@@ -87,15 +103,14 @@ async fn carry_out(
     upload: &mut Upload,
 ) -> Result<Reply, Refused> {
     let adds = matches!(asked.ask, Ask::Deploy { .. } | Ask::AddKey(_) | Ask::AddTenant(_));
-    let line = Line::of(&asked, head);
     let answered = if matches!(asked.ask, Ask::Deploy { .. }) {
         plane_head::media(&head.headers, ARCHIVES)?;
         let mut archive = Archive::new(shared, upload, Promise::of(&head.headers)?)?;
-        line.end(plane.ask(asked, &mut archive).await)
+        plane.ask(asked, &mut archive).await
     } else {
         fill_in(&mut asked.ask, shared, head, upload).await?;
         let nothing: &mut dyn Body = &mut NoBody;
-        line.end(plane.ask(asked, nothing).await)
+        plane.ask(asked, nothing).await
     }?;
     let status = status::answered(&answered.answer, adds);
     Ok(told(&answered, status, head.uri.path()))
@@ -158,55 +173,4 @@ fn etag(revision: u64) -> Header {
 
 fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
-}
-
-/// What the log is told of one thing asked. The secret of a new key is in no part of it.
-struct Line {
-    key: Box<str>,
-    tenant: Option<TenantId>,
-    method: Method,
-    path: Box<str>,
-    started: Instant,
-}
-
-impl Line {
-    fn of(asked: &Asked, head: &Parts) -> Self {
-        Self {
-            key: (&*asked.caller.key).into(),
-            tenant: asked.tenant.clone(),
-            method: head.method.clone(),
-            path: head.uri.path().into(),
-            started: Instant::now(),
-        }
-    }
-
-    fn end(self, result: Result<Answered, Refused>) -> Result<Answered, Refused> {
-        let refused = result.as_ref().err();
-        // As a text, which is quoted: much of it comes from strangers.
-        let error = refused.map(|refused| refused.fault.report().to_string());
-        let error = error.as_deref();
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    target: "access",
-                    form = "control",
-                    key = &*self.key,
-                    tenant = self.tenant.as_ref().map(TenantId::as_str),
-                    method = self.method.as_str(),
-                    path = &*self.path,
-                    revision = result.as_ref().ok().map(|answered| answered.revision),
-                    code = refused.map(|refused| refused.fault.code.name()),
-                    step = refused.and_then(|refused| refused.step).map(Step::as_str),
-                    error,
-                    duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
-                )
-            };
-        }
-        match refused {
-            Some(refused) if refused.fault.blame != Blame::Caller => line!(warn),
-            None if is_read(&self.method) => line!(debug),
-            _ => line!(info),
-        }
-        result
-    }
 }

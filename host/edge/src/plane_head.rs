@@ -15,7 +15,7 @@ pub(crate) const JSON: &[&str] = &["application/json"];
 /// # Errors
 /// `InvalidInput`.
 pub(crate) fn revision(headers: &HeaderMap) -> Result<Option<u64>, Fault> {
-    let Some(tag) = single(headers, IF_MATCH)? else { return Ok(None) };
+    let Some(tag) = single(headers, &IF_MATCH)? else { return Ok(None) };
     let digits = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
     let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
     let revision = digits.and_then(|digits| digits.parse().ok());
@@ -27,7 +27,7 @@ pub(crate) fn revision(headers: &HeaderMap) -> Result<Option<u64>, Fault> {
 /// # Errors
 /// `InvalidInput` for any other value.
 pub(crate) fn adds(headers: &HeaderMap) -> Result<bool, Fault> {
-    match single(headers, IF_NONE_MATCH)? {
+    match single(headers, &IF_NONE_MATCH)? {
         None => Ok(false),
         Some("*") => Ok(true),
         Some(_) => Err(invalid("`If-None-Match` is `*` here, for what is to be added")),
@@ -50,13 +50,13 @@ pub(crate) fn no_addition(headers: &HeaderMap) -> Result<(), Fault> {
 /// # Errors
 /// `UnsupportedMedia`, `InvalidInput`.
 pub(crate) fn media(headers: &HeaderMap, taken: &[&str]) -> Result<(), Fault> {
-    let given = single(headers, CONTENT_TYPE)?.unwrap_or_default();
+    let given = single(headers, &CONTENT_TYPE)?.unwrap_or_default();
     let essence = given.split_once(';').map_or(given, |(essence, _parameters)| essence).trim();
     if !taken.iter().any(|taken| essence.eq_ignore_ascii_case(taken)) {
         let message = format!("this takes {}, and `Content-Type` is `{}`", taken.join(" or "), excerpt(essence));
         return Err(Fault::new(Code::UnsupportedMedia, message));
     }
-    match single(headers, CONTENT_ENCODING)? {
+    match single(headers, &CONTENT_ENCODING)? {
         None => Ok(()),
         Some(coding) if coding.eq_ignore_ascii_case("identity") => Ok(()),
         Some(coding) => {
@@ -66,8 +66,8 @@ pub(crate) fn media(headers: &HeaderMap, taken: &[&str]) -> Result<(), Fault> {
     }
 }
 
-fn single(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, Fault> {
-    let mut values = headers.get_all(&name).iter();
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Fault> {
+    let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     match (value.to_str(), values.next()) {
         (Ok(value), None) => Ok(Some(value.trim())),
@@ -91,17 +91,17 @@ mod tests {
 
     use super::*;
 
-    fn headers(name: HeaderName, values: &[&[u8]]) -> HeaderMap {
+    fn headers(name: &HeaderName, values: &[&[u8]]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
-            headers.append(&name, HeaderValue::from_bytes(value).expect("a header"));
+            headers.append(name, HeaderValue::from_bytes(value).expect("a header"));
         }
         headers
     }
 
     #[test]
     fn a_revision_is_one_strong_tag() {
-        let read = |values: &[&[u8]]| revision(&headers(IF_MATCH, values)).map_err(|fault| fault.code);
+        let read = |values: &[&[u8]]| revision(&headers(&IF_MATCH, values)).map_err(|fault| fault.code);
         assert_eq!(read(&[]), Ok(None));
         assert_eq!(read(&[b"\"17\""]), Ok(Some(17)));
         assert_eq!(read(&[b"\"18446744073709551615\""]), Ok(Some(u64::MAX)));
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn only_what_is_taken_is_taken() {
-        let check = |value: &[u8]| media(&headers(CONTENT_TYPE, &[value]), ARCHIVES).map_err(|fault| fault.code);
+        let check = |value: &[u8]| media(&headers(&CONTENT_TYPE, &[value]), ARCHIVES).map_err(|fault| fault.code);
         for good in [&b"application/x-tar"[..], b"Application/GZIP", b"application/gzip; x=y", b" application/x-tar ;"] {
             assert_eq!(check(good), Ok(()), "{good:?}");
         }
@@ -136,7 +136,7 @@ mod tests {
         }
         assert_eq!(check(b"\xff"), Err(Code::InvalidInput));
         assert!(media(&HeaderMap::new(), JSON).is_err());
-        let mut packed = headers(CONTENT_TYPE, &[b"application/x-tar"]);
+        let mut packed = headers(&CONTENT_TYPE, &[b"application/x-tar"]);
         packed.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         assert_eq!(media(&packed, ARCHIVES).map_err(|fault| fault.code), Err(Code::UnsupportedMedia));
         packed.insert(CONTENT_ENCODING, HeaderValue::from_static("identity"));

@@ -1,6 +1,7 @@
 //! The paths below `/v1`: which there are, what each answers, and what is asked by it. A table, without a look at who asks.
 
 use std::num::NonZeroU64;
+use std::time::UNIX_EPOCH;
 
 use http::{HeaderMap, Method};
 use sandmill_domain::control::{Ask, NewKey, TenantTerms};
@@ -8,6 +9,9 @@ use sandmill_domain::{Code, Fault, FunctionName, ReleaseNumber, TenantId};
 
 use crate::plane_head;
 use crate::routes::{function, wrong_method};
+
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
 
 /// The longest id of a key that is looked up, in bytes.
 const KEY_BYTES_MAX: usize = 128;
@@ -46,7 +50,7 @@ pub(crate) struct Given<'a> {
 }
 
 /// Every path.
-pub(crate) const PLACES: [Place; 11] = [
+pub(crate) const PLACES: [Place; 13] = [
     host(&["openapi.json"], &[Answers { method: "GET", query: &[], act: Act::Describe }]),
     host(&["whoami"], &[asks("GET", &[], |_given| Ok(Ask::WhoAmI))]),
     tenants(&["functions"], &[asks("GET", &[], |_given| Ok(Ask::Functions))]),
@@ -62,10 +66,12 @@ pub(crate) const PLACES: [Place; 11] = [
         &["functions", "{function}", "rollback"],
         &[asks("POST", &[], |given| Ok(Ask::RollBack { function: function(given.name)?, to: None }))],
     ),
+    tenants(&["functions", "{function}", "logs"], &[asks("GET", &["after", "wait_ms"], logs)]),
     tenants(&["functions", "{function}", "difference"], &[asks("GET", &["from", "to"], difference)]),
     tenants(&["keys"], &[asks("GET", &[], |_given| Ok(Ask::Keys)), asks("POST", &[], |_given| Ok(Ask::AddKey(no_key())))]),
     tenants(&["keys", "{key}"], &[asks("DELETE", &[], revoke)]),
     tenants(&["audit"], &[asks("GET", &["after"], |given| Ok(Ask::Audit { after: given.query.number("after")?.unwrap_or(0) }))]),
+    tenants(&["usage"], &[asks("GET", &["from_ms", "to_ms"], usage)]),
     host(&["tenants"], &[asks("GET", &[], |_given| Ok(Ask::Tenants))]),
     host(&["tenants", "{tenant}"], &[asks("PUT", &[], put_tenant), asks("DELETE", &[], |_given| Ok(Ask::RemoveTenant))]),
 ];
@@ -104,8 +110,11 @@ pub(crate) fn find(path: &str, unknown: fn() -> Fault) -> Result<Found<'_>, Faul
     let place = PLACES.iter().find(|place| (tenant.is_none() || place.is_of_tenants) && place.is_at(parts));
     let place = place.ok_or_else(unknown)?;
     let name = place.parts.iter().zip(parts).find_map(|(part, name)| part.starts_with('{').then_some(*name)).unwrap_or_default();
-    let tenant = tenant.or((place.parts == ["tenants", "{tenant}"]).then_some(name));
-    let tenant = tenant.map(TenantId::new).transpose().map_err(|_no_name| unknown())?;
+    let tenant = match tenant {
+        Some(tenant) => Some(TenantId::new(tenant).map_err(|_no_name| unknown())?),
+        None if place.is_a_tenant() => Some(TenantId::new(name).map_err(|error| Fault::new(Code::NotFound, error.to_string()))?),
+        None => None,
+    };
     Ok(Found { place, tenant, name })
 }
 
@@ -113,6 +122,16 @@ impl Place {
     fn is_at(&self, parts: &[&str]) -> bool {
         let is_like = |(part, given): (&&str, &&str)| part.starts_with('{') || part == given;
         self.parts.len() == parts.len() && self.parts.iter().zip(parts).all(is_like)
+    }
+
+    /// Whether it is a tenant itself, and none of its things.
+    fn is_a_tenant(&self) -> bool {
+        self.parts == ["tenants", "{tenant}"]
+    }
+
+    fn methods(&self) -> Vec<&'static str> {
+        let with_head = |answers: &Answers| if answers.method == "GET" { vec!["GET", "HEAD"] } else { vec![answers.method] };
+        self.answers.iter().flat_map(with_head).collect()
     }
 }
 
@@ -136,13 +155,6 @@ impl<'a> Found<'a> {
     }
 }
 
-impl Place {
-    fn methods(&self) -> Vec<&'static str> {
-        let with_head = |answers: &Answers| if answers.method == "GET" { vec!["GET", "HEAD"] } else { vec![answers.method] };
-        self.answers.iter().flat_map(with_head).collect()
-    }
-}
-
 impl Answers {
     pub(crate) fn act(&self) -> Act {
         self.act
@@ -161,6 +173,19 @@ fn difference(given: &Given<'_>) -> Result<Ask, Fault> {
         number.ok_or_else(|| invalid("the query names two releases, as in `?from=1&to=2`; they are counted from 1"))
     };
     Ok(Ask::Difference { function: function(given.name)?, from: release("from")?, to: release("to")? })
+}
+
+fn logs(given: &Given<'_>) -> Result<Ask, Fault> {
+    let number = |name| Ok::<_, Fault>(given.query.number(name)?.unwrap_or(0));
+    Ok(Ask::Logs { function: function(given.name)?, after: number("after")?, wait_ms: number("wait_ms")? })
+}
+
+/// The last day, if nothing else is asked for.
+fn usage(given: &Given<'_>) -> Result<Ask, Fault> {
+    let now_ms = || UNIX_EPOCH.elapsed().map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    let to_ms = given.query.number("to_ms")?.unwrap_or_else(now_ms);
+    let from_ms = given.query.number("from_ms")?.unwrap_or(to_ms.saturating_sub(DAY_MS));
+    Ok(Ask::Usage { first: from_ms / HOUR_MS, last: to_ms / HOUR_MS })
 }
 
 fn revoke(given: &Given<'_>) -> Result<Ask, Fault> {
@@ -220,4 +245,172 @@ impl<'a> Query<'a> {
 
 fn invalid(message: impl Into<String>) -> Fault {
     Fault::new(Code::InvalidInput, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn not_there() -> Fault {
+        Fault::new(Code::NotFound, "nothing")
+    }
+
+    /// What is asked by a request, in the domain's words; or what it is refused with.
+    fn asked(method: &str, path: &str, query: Option<&str>) -> Result<(Option<String>, Ask), Code> {
+        let method: Method = method.parse().expect("a method");
+        let ask = |found: &Found<'_>| {
+            let answers = found.answers(&method)?;
+            let headers = HeaderMap::new();
+            match answers.act() {
+                Act::Describe => Err(Fault::new(Code::Unsupported, "shown")),
+                Act::Ask(ask) => ask(&found.given(answers, query, &headers)?),
+            }
+        };
+        let found = find(path, not_there).map_err(|fault| fault.code)?;
+        let tenant = found.tenant.as_ref().map(ToString::to_string);
+        ask(&found).map(|ask| (tenant, ask)).map_err(|fault| fault.code)
+    }
+
+    fn name(name: &str) -> FunctionName {
+        FunctionName::new(name).expect("a name")
+    }
+
+    fn release(number: u64) -> ReleaseNumber {
+        ReleaseNumber(NonZeroU64::new(number).expect("not zero"))
+    }
+
+    #[test]
+    fn paths_are_asked_for_what_they_say() {
+        let cases = [
+            ("GET", "/v1/whoami", "", None, Ask::WhoAmI),
+            ("GET", "/v1/functions", "", None, Ask::Functions),
+            ("HEAD", "/v1/tenants/acme/functions", "", Some("acme"), Ask::Functions),
+            ("GET", "/v1/functions/f", "&&", None, Ask::Function(name("f"))),
+            ("PUT", "/v1/functions/f", "", None, Ask::Deploy { function: name("f"), dry_run: false }),
+            ("PUT", "/v1/tenants/a/functions/f", "dry_run=true", Some("a"), Ask::Deploy { function: name("f"), dry_run: true }),
+            ("PUT", "/v1/functions/f", "dry_run=false", None, Ask::Deploy { function: name("f"), dry_run: false }),
+            ("DELETE", "/v1/functions/f", "", None, Ask::Delete(name("f"))),
+            ("POST", "/v1/functions/f/rollback", "", None, Ask::RollBack { function: name("f"), to: None }),
+            (
+                "GET",
+                "/v1/functions/f/difference",
+                "to=2&from=18446744073709551615",
+                None,
+                Ask::Difference { function: name("f"), from: release(u64::MAX), to: release(2) },
+            ),
+            ("GET", "/v1/keys", "", None, Ask::Keys),
+            ("POST", "/v1/tenants/acme/keys", "", Some("acme"), Ask::AddKey(no_key())),
+            ("DELETE", "/v1/keys/k-1_~.Z", "", None, Ask::RevokeKey("k-1_~.Z".to_owned())),
+            ("GET", "/v1/audit", "", None, Ask::Audit { after: 0 }),
+            ("GET", "/v1/usage", "from_ms=7200001&to_ms=10800000", None, Ask::Usage { first: 2, last: 3 }),
+            ("GET", "/v1/tenants/acme/audit", "after=7", Some("acme"), Ask::Audit { after: 7 }),
+            ("GET", "/v1/tenants", "", None, Ask::Tenants),
+            ("PUT", "/v1/tenants/acme", "", Some("acme"), Ask::ChangeTenant(TenantTerms::default())),
+            ("DELETE", "/v1/tenants/functions", "", Some("functions"), Ask::RemoveTenant),
+        ];
+        for (method, path, query, tenant, ask) in cases {
+            let query = (!query.is_empty()).then_some(query);
+            assert_eq!(asked(method, path, query), Ok((tenant.map(str::to_owned), ask)), "{method} {path} {query:?}");
+        }
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        let long = format!("/v1/keys/{}", "k".repeat(KEY_BYTES_MAX + 1));
+        for path in [
+            "/v1",
+            "/v1/",
+            "/v1/x",
+            "/v1//functions",
+            "/v1/functions/",
+            "/v1/functions/F",
+            "/v1/functions/f/",
+            "/v1/functions/%66",
+            "/v1/functions/f/rollback/x",
+            "/v1/functions/f/versions",
+            "/v1/keys/",
+            "/v1/keys/a%20b",
+            "/v1/keys/a/b",
+            long.as_str(),
+            "/v1/tenants/",
+            "/v1/tenants/Acme",
+            "/v1/tenants/acme/",
+            "/v1/tenants/acme/whoami",
+            "/v1/tenants/acme/tenants",
+            "/v1/tenants/acme/openapi.json",
+            "/v1/tenants/acme/tenants/acme",
+            "/v1/tenants//functions",
+            "/v1/tenants/a_b/functions",
+            "/v1/tenants/acme/functions/f/rollback/x/y",
+            "/v2/functions",
+            "/v1functions",
+            "",
+        ] {
+            for method in ["GET", "DELETE"] {
+                let code = asked(method, path, None).expect_err(path);
+                assert!(matches!(code, Code::NotFound | Code::MethodNotAllowed), "{method} {path}: {code:?}");
+            }
+            assert_eq!(asked("GET", path, None).or_else(|_| asked("DELETE", path, None)), Err(Code::NotFound), "{path}");
+        }
+        for (method, path, query) in [
+            ("PUT", "/v1/functions/F", ""),
+            ("GET", "/v1/functions", "x=1"),
+            ("GET", "/v1/functions", "x"),
+            ("PUT", "/v1/functions/f", "dry_run"),
+            ("PUT", "/v1/functions/f", "dry_run=1"),
+            ("PUT", "/v1/functions/f", "dry_run=TRUE"),
+            ("PUT", "/v1/functions/f", "dry_run=true&dry_run=true"),
+            ("PUT", "/v1/functions/f", "dry%5Frun=true"),
+            ("DELETE", "/v1/functions/f", "dry_run=true"),
+            ("GET", "/v1/functions/f/difference", ""),
+            ("GET", "/v1/functions/f/difference", "from=1"),
+            ("GET", "/v1/functions/f/difference", "from=0&to=1"),
+            ("GET", "/v1/functions/f/difference", "from=1&to=+2"),
+            ("GET", "/v1/functions/f/difference", "from=1&to=18446744073709551616"),
+            ("GET", "/v1/audit", "after=-1"),
+            ("GET", "/v1/audit", "after="),
+            ("GET", "/v1/audit", "after=1&before=2"),
+        ] {
+            assert_eq!(asked(method, path, Some(query)), Err(Code::InvalidInput), "{method} {path}?{query}");
+        }
+    }
+
+    /// Each path and method, with the parameters in its query.
+    type Paths = BTreeMap<(String, String), BTreeSet<String>>;
+
+    fn described() -> Paths {
+        let page: Value = serde_json::from_str(include_str!("openapi.json")).expect("JSON");
+        let mut paths = Paths::new();
+        for (path, item) in page["paths"].as_object().expect("paths") {
+            for (method, operation) in item.as_object().expect("methods").iter().filter(|(key, _)| *key != "parameters") {
+                let parameters = operation["parameters"].as_array().into_iter().flatten();
+                let parameters = parameters.map(|parameter| {
+                    let reference = parameter["$ref"].as_str().expect("a reference").trim_start_matches('#');
+                    page.pointer(reference).expect("what it refers to")
+                });
+                let query = parameters.filter(|parameter| parameter["in"] == "query");
+                let query = query.map(|parameter| parameter["name"].as_str().expect("a name").to_owned()).collect();
+                paths.insert((method.to_uppercase(), path.clone()), query);
+            }
+        }
+        paths
+    }
+
+    #[test]
+    fn the_description_has_every_path_and_no_other() {
+        let mut routed = Paths::new();
+        for place in &PLACES {
+            for prefix in if place.is_of_tenants { &["/v1", "/v1/tenants/{tenant}"][..] } else { &["/v1"] } {
+                for answers in place.answers {
+                    let path = format!("{prefix}/{}", place.parts.join("/"));
+                    routed.insert((answers.method.to_owned(), path), answers.query.iter().map(|&name| name.to_owned()).collect());
+                }
+            }
+        }
+        assert_eq!(described(), routed);
+    }
 }

@@ -103,6 +103,9 @@ pub(crate) trait Patron: Send + Sync {
     /// The session has answered so many calls that it should be looked at, or has failed.
     fn look(&self);
 
+    /// A run has ended, after so long.
+    fn ran(&self, took: Duration);
+
     /// A run was left to itself, or (false) such a one has ended after all.
     fn strayed(&self, strays: bool);
 }
@@ -434,9 +437,10 @@ impl Shared {
         drop(run.live.set(Arc::downgrade(&live)));
         drop(turn.processor.map(|processor| run.processor.set(Arc::downgrade(processor))));
         turn.live.replace(Some(Arc::clone(&live)));
-        let begun = cpu_time();
+        let (begun, started) = (cpu_time(), Instant::now());
         let ran = catch_unwind(AssertUnwindSafe(|| live.session.run(inputs, Stop(&run.options))));
         let ended = run.over();
+        self.tell(|patron| patron.ran(started.elapsed()));
         if ended.stray {
             turn.lost.set(true);
             self.tell(|patron| patron.strayed(false));

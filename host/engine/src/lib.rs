@@ -500,6 +500,8 @@ mod test_support {
 
         fn look(&self) {}
 
+        fn ran(&self, _took: std::time::Duration) {}
+
         fn strayed(&self, _strays: bool) {}
     }
 }

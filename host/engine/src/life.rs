@@ -469,6 +469,10 @@ impl Patron for Life {
         self.wake();
     }
 
+    fn ran(&self, took: Duration) {
+        self.tell(&ModelEvent::Ran { took });
+    }
+
     fn strayed(&self, strays: bool) {
         let Some(keeper) = self.parts.keeper.upgrade() else { return };
         if strays {

@@ -4,9 +4,10 @@
 use std::time::{Duration, Instant};
 
 use sandmill_domain::ports::{Form, Guest, Inference, Model, Outcome, Plugin, PluginUsage, Prepared, Stages};
-use sandmill_domain::{Code, Fault, Reply, Request, RequestHead, Tensor, Wish};
+use sandmill_domain::{Blame, Code, Fault, Level, Reply, Request, RequestHead, Tensor, Wish};
 use sandmill_protocol::{Wanted, decode, encode};
 
+use crate::bill::{Bill, Billed};
 use crate::clock::now;
 use crate::guard::judge;
 use crate::release::Release;
@@ -18,6 +19,7 @@ const COMPUTED_INLINE_BYTES_MAX: usize = 64 << 10;
 /// What a call goes by: the release's parts, as far as this form of call uses them.
 pub(crate) struct Call<'a> {
     release: &'a Release,
+    bill: Bill<'a>,
     handler: Option<&'a dyn Plugin>,
     pre: Option<&'a dyn Plugin>,
     post: Option<&'a dyn Plugin>,
@@ -35,7 +37,7 @@ enum Work<'a> {
 /// How the outputs become a reply.
 enum Finish<'a> {
     /// The instance that preprocessed also postprocesses.
-    SameGuest(Box<dyn Guest>, RequestHead),
+    SameGuest(Billed, RequestHead),
     /// Another plugin postprocesses: its instance is made when the outputs are there.
     Plugin(&'a dyn Plugin, RequestHead),
     /// The protocol encodes them as the request wished.
@@ -49,7 +51,7 @@ impl<'a> Call<'a> {
             Form::Function => (plugins.handler.as_deref(), plugins.pre.as_deref(), plugins.post.as_deref()),
             Form::OpenInference => (None, None, None),
         };
-        Self { release, handler, pre, post, terms }
+        Self { release, bill: Bill::of(release), handler, pre, post, terms }
     }
 
     /// Runs the request to its end. Dropping the future ends the plugin's or the model's run.
@@ -60,7 +62,16 @@ impl<'a> Call<'a> {
             Some(handler) => self.handle(handler, request, &mut stages).await,
             None => self.answer(request, &mut stages).await,
         };
-        Outcome { result: result.map_err(|fault| self.terms.blame(fault)), stages }
+        self.bill.settle();
+        Outcome { result: result.map_err(|fault| self.note(self.terms.blame(fault))), stages }
+    }
+
+    /// What went wrong in a plugin, its owner can read: a backtrace, for one.
+    fn note(&self, fault: Fault) -> Fault {
+        if let (Blame::Plugin, Some(journal)) = (fault.blame, &self.release.parts.journal) {
+            journal.write(Level::Error, format!("{}: {}", fault.code.name(), fault.report()));
+        }
+        fault
     }
 
     async fn answer(&mut self, request: Request, stages: &mut Stages) -> Result<Reply, Fault> {
@@ -101,9 +112,9 @@ impl<'a> Call<'a> {
     async fn handle(&self, plugin: &dyn Plugin, request: Request, stages: &mut Stages) -> Result<Reply, Fault> {
         let Stages { handle, plugin: usage, .. } = stages;
         let work = async {
-            let mut guest = plugin.open(self.terms.urgency()).await?;
+            let mut guest = self.open(plugin).await?;
             let reply = guest.handle(request).await;
-            add(usage, guest.as_ref());
+            add(usage, &*guest);
             reply
         };
         let result = timed(handle, work).await;
@@ -129,7 +140,7 @@ impl<'a> Call<'a> {
         usage: &mut Option<PluginUsage>,
     ) -> Result<Work<'a>, Fault> {
         let post = self.post.map(|post| (post, request.head.clone()));
-        let mut guest = plugin.open(self.terms.urgency()).await?;
+        let mut guest = self.open(plugin).await?;
         let prepared = guest.preprocess(request).await;
         *usage = Some(guest.usage());
         let tensors = match prepared? {
@@ -168,9 +179,9 @@ impl<'a> Call<'a> {
                 reply
             }
             Finish::Plugin(plugin, head) => {
-                let mut guest = plugin.open(self.terms.urgency()).await?;
+                let mut guest = self.open(plugin).await?;
                 let reply = guest.postprocess(&head, outputs).await;
-                add(usage, guest.as_ref());
+                add(usage, &*guest);
                 reply
             }
             Finish::Encode(wanted) => self.encode(&wanted, &outputs),
@@ -180,6 +191,10 @@ impl<'a> Call<'a> {
     fn encode(&self, wanted: &Wanted, outputs: &[Tensor]) -> Result<Reply, Fault> {
         let bytes = outputs.iter().map(|output| output.data.len()).sum();
         computing(bytes, || encode(wanted, self.release.function().as_str(), self.release.parts.number, outputs))
+    }
+
+    async fn open(&self, plugin: &dyn Plugin) -> Result<Billed, Fault> {
+        Ok(self.bill.guest(plugin.open(self.terms.urgency()).await?))
     }
 
     fn model(&self) -> Result<&dyn Model, Fault> {

@@ -7,6 +7,7 @@
 
 mod account;
 mod admission;
+mod bill;
 mod breaker;
 mod call;
 mod clock;

@@ -18,9 +18,10 @@ pub struct Pipeline {
     ready: AtomicBool,
     /// What else may be wrong with the host.
     host: OnceLock<Box<Ailing>>,
+    remark: OnceLock<Box<Ailing>>,
 }
 
-/// Asks what is wrong, if anything.
+/// Asks what is wrong, or what there is to know, if anything.
 type Ailing = dyn Fn() -> Option<String> + Send + Sync;
 
 impl Pipeline {
@@ -43,6 +44,11 @@ impl Pipeline {
     /// Ready: every function is warm. Not ready: starting or draining.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
+    }
+
+    /// Ready all the same, with this to be known; the first who asks for it is asked.
+    pub fn watch_remarks(&self, remark: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        drop(self.remark.set(Box::new(remark)));
     }
 
     /// Not ready either while this says that something is wrong; the first who asks for it is asked.
@@ -82,6 +88,10 @@ impl Service for Pipeline {
             let missed = all.iter().find(|served| served.current().parts.models.iter().any(|model| model.is_missed()))?;
             Some(format!("a model of function `{}` is not warm at the moment", missed.current().function()))
         })
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.remark.get().and_then(|remark| remark()).into_iter().collect()
     }
 
     fn admit(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<Box<dyn Ticket>, Fault> {

@@ -1,10 +1,11 @@
 //! A function as it is served: its plugins, its model and its bounds, joined and immutable.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::Method;
 use sandmill_domain::ports::{Form, Model, Outcome, Plugin};
-use sandmill_domain::{BreakerState, FunctionLimits, FunctionName, ReleaseNumber, Request, TenantId};
+use sandmill_domain::{BreakerState, FunctionLimits, FunctionName, Journal, ReleaseNumber, Request, TenantId};
 use tokio::sync::Semaphore;
 
 use crate::account::Account;
@@ -57,6 +58,8 @@ pub struct ReleaseParts {
     pub models: Vec<Arc<dyn Model>>,
     /// Its plugins.
     pub plugins: Plugins,
+    /// Where its owner reads why plugins failed; nowhere without.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// A function as it is served.
@@ -66,14 +69,19 @@ pub struct Release {
     pub(crate) permits: Arc<Semaphore>,
     /// Closed, unless its model only fails.
     pub(crate) guard: Arc<Guard>,
+    /// Told of plugins' running time that no outcome tells of.
+    pub(crate) cut_off: OnceLock<Box<CutOff>>,
 }
+
+/// Told of running time.
+type CutOff = dyn Fn(Duration) + Send + Sync;
 
 impl Release {
     /// Joins the parts.
     pub fn new(parts: ReleaseParts) -> Self {
         let permits = parts.limits.concurrency_max.min(Semaphore::MAX_PERMITS);
         let guard = Guard::new(parts.tenant.clone(), parts.function.clone(), parts.limits.breaker);
-        Self { parts, permits: Arc::new(Semaphore::new(permits)), guard }
+        Self { parts, permits: Arc::new(Semaphore::new(permits)), guard, cut_off: OnceLock::new() }
     }
 
     /// The same under another number, with permits and a breaker of its own.
@@ -110,6 +118,11 @@ impl Release {
     /// Tells of each move of its breaker from now on; a new one is closed. `told` must be quick: a call waits for it.
     pub fn watch_breaker(&self, told: impl Fn(BreakerState) + Send + 'static) {
         self.guard.watch(Box::new(told));
+    }
+
+    /// Tells of the time that plugins ran for calls that were cut off, and so have no outcome; the first who asks is told.
+    pub fn watch_cut_off(&self, told: impl Fn(Duration) + Send + Sync + 'static) {
+        drop(self.cut_off.set(Box::new(told)));
     }
 
     /// Opens its breaker, as if its model had only failed: a run of it does not end.

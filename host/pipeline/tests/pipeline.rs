@@ -50,6 +50,9 @@ impl Model for Echo {
     fn infer(&self, mut inputs: Vec<Tensor>, _urgency: Urgency) -> BoxFuture<'_, Result<Inference, Fault>> {
         self.runs.fetch_add(1, Ordering::Relaxed);
         "out".clone_into(&mut inputs[0].name);
+        if inputs[0].data == "wait" {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(async { Ok(Inference { outputs: inputs, queued: Duration::ZERO, ran: Duration::from_millis(1), batch: None }) })
     }
 }
@@ -152,6 +155,7 @@ fn number(number: u64) -> ReleaseNumber {
 
 fn release(version: u64, model: Option<Arc<Echo>>, plugins: Plugins, account: &Arc<Account>) -> Arc<Release> {
     Arc::new(Release::new(ReleaseParts {
+        journal: None,
         account: Arc::clone(account),
         tenant: TenantId::local(),
         function: target(Form::Function).function,
@@ -347,6 +351,24 @@ async fn what_plugins_use_is_added_up_once() {
     assert_eq!(running(&other).await, Duration::from_millis(2));
     let outcome = call(&pipeline(Some(Echo::new()), Plugins::default()), Form::OpenInference, b"x").await;
     assert_eq!(outcome.stages.plugin, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn what_plugins_ran_for_a_call_that_is_cut_off_is_told() {
+    let plugin: Arc<dyn Plugin> = Arc::new(Through::new());
+    let plenty = Account::new(TenantLimits::UNLIMITED);
+    let plugins = Plugins { pre: Some(Arc::clone(&plugin)), post: Some(plugin), handler: None };
+    let release = release(1, Some(Echo::new()), plugins, &plenty);
+    let (told, cut_off) = std::sync::mpsc::channel();
+    release.watch_cut_off(move |running| told.send(running).expect("it is heard"));
+    let pipeline = Pipeline::default();
+    pipeline.publish(Served::new(release));
+    pipeline.set_ready(true);
+    let waiting = call(&pipeline, Form::Function, b"wait");
+    assert!(tokio::time::timeout(Duration::from_millis(20), waiting).await.is_err(), "the model never answers");
+    assert_eq!(cut_off.try_recv().expect("it was told"), Duration::from_millis(1));
+    call(&pipeline, Form::Function, b"abc").await.result.expect("a reply");
+    assert!(cut_off.try_recv().is_err(), "the outcome tells of it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

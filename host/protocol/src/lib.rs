@@ -20,7 +20,7 @@ mod wish;
 
 pub use decode::{HEADER_LENGTH, InferRequest, Wanted, WantedOutput, decode};
 pub use encode::encode;
-pub use metadata::{fault_body, live, model_metadata, model_ready, ready, server_metadata, unready};
+pub use metadata::{fault_body, live, model_metadata, model_ready, ready, ready_with, server_metadata, unready};
 pub use operator::{models, recycling};
 pub use plane::{answer_body, new_key, problem_body, roll_back, tenant_terms};
 pub use wish::{PRIORITY, TIMEOUT_MS, wish};

@@ -49,6 +49,8 @@ struct Ready<'a> {
     ready: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    remarks: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -90,17 +92,22 @@ pub fn live(live: bool) -> Reply {
 
 /// `GET /v2/health/ready`: 200, or 503 with the same body.
 pub fn ready(ready: bool) -> Reply {
-    json(status(ready), &Ready { name: None, ready, reason: None })
+    json(status(ready), &Ready { name: None, ready, reason: None, remarks: &[] })
+}
+
+/// `GET /ready` of the control listener, when it is: with what its operator should know.
+pub fn ready_with(remarks: &[String]) -> Reply {
+    json(StatusCode::OK, &Ready { name: None, ready: true, reason: None, remarks })
 }
 
 /// `GET /ready` of the control listener, when it is not: why, which is the operator's to know.
 pub fn unready(reason: &str) -> Reply {
-    json(status(false), &Ready { name: None, ready: false, reason: Some(reason) })
+    json(status(false), &Ready { name: None, ready: false, reason: Some(reason), remarks: &[] })
 }
 
 /// `GET /v2/models/{name}/ready`: 200, or 503 with the same body.
 pub fn model_ready(name: &str, ready: bool) -> Reply {
-    json(status(ready), &Ready { name: Some(name), ready, reason: None })
+    json(status(ready), &Ready { name: Some(name), ready, reason: None, remarks: &[] })
 }
 
 fn status(yes: bool) -> StatusCode {

@@ -9,15 +9,15 @@ use std::time::Duration;
 use prometheus::core::{MetricVec, MetricVecBuilder};
 use prometheus::proto::Metric;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    CounterVec, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use sandmill_domain::{BreakerState, FunctionName, TenantId};
 use thiserror::Error;
 
 use crate::models::{Families, ModelMetrics};
 use crate::record::Record;
-use crate::requests::{Functions, Visit};
+use crate::requests::{Functions, Used, Visit};
 
 /// From 50 µs, a digits model inline, to 30 s, a deadline: about two buckets to a factor of 2.5.
 const SECONDS: [f64; 20] = [
@@ -51,6 +51,8 @@ pub struct Telemetry {
     /// Asked before the page is shown.
     asked: Mutex<Vec<Box<Ask>>>,
     device_memory: IntGaugeVec,
+    store_stale: Gauge,
+    functions_in_trouble: IntGauge,
     connections: IntGauge,
     certificate_loads: IntCounterVec,
     certificate_expiry: GaugeVec,
@@ -106,6 +108,14 @@ impl Telemetry {
                 "device_memory_bytes",
                 "A device's memory: all there is, what of it is used by whomever, and by this process. Absent without a driver.",
                 &["device", "part"],
+            )?,
+            store_stale: page.gauge(
+                "store_stale_seconds",
+                "For how long the store could not be read; 0 if it can, or there is none.",
+            )?,
+            functions_in_trouble: page.int_gauge(
+                "functions_in_trouble",
+                "Functions whose current release this host cannot serve: what was before goes on, if anything.",
             )?,
             connections: page.int_gauge("connections", "Open client connections.")?,
             certificate_loads: page.counters(
@@ -241,7 +251,23 @@ impl Telemetry {
 
     /// A function has this model.
     pub fn model(&self, tenant: &TenantId, function: &FunctionName, model: &str) -> ModelMetrics {
-        self.models.of(tenant, function, model)
+        self.models.of(self.functions.of(tenant, function), tenant, function, model)
+    }
+
+    /// A plugin of this function ran for a request that was cut off, and so is recorded without it.
+    pub fn cut_off(&self, tenant: &TenantId, function: &FunctionName, running: Duration) {
+        self.functions.of(tenant, function).cut_off(running);
+    }
+
+    /// What each function has used since the host started; those that were forgotten are left out.
+    pub fn used(&self) -> Vec<(TenantId, FunctionName, Used)> {
+        self.functions.used()
+    }
+
+    /// The store could not be read for so long, and so many functions are not served as it says.
+    pub fn store(&self, stale: Duration, in_trouble: usize) {
+        self.store_stale.set(stale.as_secs_f64());
+        self.functions_in_trouble.set(i64::try_from(in_trouble).unwrap_or(i64::MAX));
     }
 
     /// A device has so much memory, in bytes; so much of it is used, by this process or by whomever, where that is known.
@@ -359,6 +385,11 @@ impl Page<'_> {
 
     pub(crate) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
         self.register_vec(name, IntCounterVec::new(Opts::new(name, help).namespace("sandmill"), labels))
+    }
+
+    /// Counters of seconds, in fractions.
+    pub(crate) fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<CounterVec, MetricsError> {
+        self.register_vec(name, CounterVec::new(Opts::new(name, help).namespace("sandmill"), labels))
     }
 
     pub(crate) fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {

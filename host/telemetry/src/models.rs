@@ -1,11 +1,13 @@
 //! What happens to models, as metrics: told as it happens, and where they stand, asked when somebody looks.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use sandmill_domain::{FunctionName, ModelEvent, ModelStage, ModelState, Priority, TenantId};
 
 use crate::metrics::{MetricsError, Page};
+use crate::requests::FunctionMetrics;
 
 /// From a millisecond, a small model from the page cache, to two minutes.
 const SECONDS: [f64; 14] = [1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0, 60.0, 120.0];
@@ -83,10 +85,11 @@ impl Families {
     }
 
     /// Those of one model.
-    pub(crate) fn of(&self, tenant: &TenantId, function: &FunctionName, model: &str) -> ModelMetrics {
+    pub(crate) fn of(&self, of: Arc<FunctionMetrics>, tenant: &TenantId, function: &FunctionName, model: &str) -> ModelMetrics {
         let labels = [tenant.as_str(), function.as_str(), model];
         let owned = labels.map(str::to_owned);
         ModelMetrics {
+            of,
             labels: owned,
             recycles: self.recycles.clone(),
             recycle_failures: self.recycle_failures.clone(),
@@ -112,8 +115,9 @@ impl Families {
 }
 
 /// The metrics of one model.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ModelMetrics {
+    of: Arc<FunctionMetrics>,
     labels: [String; 3],
     recycles: IntCounterVec,
     recycle_failures: IntCounterVec,
@@ -143,6 +147,7 @@ impl ModelMetrics {
         match event {
             ModelEvent::Loaded { load, warm_up } => {
                 by(&self.loads, "good");
+                self.of.started_cold();
                 self.load.observe((*load + *warm_up).as_secs_f64());
             }
             ModelEvent::LoadFailed => by(&self.loads, "failed"),
@@ -156,6 +161,7 @@ impl ModelMetrics {
                 self.not_returned.set(whole(*not_returned_bytes));
             }
             ModelEvent::RecycleFailed { reason } => by(&self.recycle_failures, reason.as_str()),
+            ModelEvent::Ran { took } => self.of.ran(*took),
             ModelEvent::Failed { kind } => by(&self.failures, kind.as_str()),
             ModelEvent::Abandoned => self.abandoned.inc(),
             ModelEvent::Returned => (),

@@ -2,12 +2,13 @@
 //! at the page: threads that carry requests never wait for one another here, nor look up a label for each.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus::local::{LocalHistogram, LocalIntCounter};
-use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
+use prometheus::local::{LocalCounter, LocalHistogram, LocalIntCounter};
+use prometheus::{Counter, CounterVec, HistogramVec, IntCounterVec, IntGaugeVec};
 use sandmill_domain::ports::{PluginUsage, Stages};
 use sandmill_domain::{Batch, BatchReason, FunctionName, TenantId};
 
@@ -55,6 +56,8 @@ pub(crate) struct Families {
     received: IntCounterVec,
     sent: IntCounterVec,
     in_flight: IntGaugeVec,
+    plugin_seconds: CounterVec,
+    model_seconds: CounterVec,
 }
 
 impl Families {
@@ -99,6 +102,16 @@ impl Families {
             received: page.counters("request_body_bytes_total", "Bytes of request bodies.", &FUNCTION)?,
             sent: page.counters("response_body_bytes_total", "Bytes of response bodies.", &FUNCTION)?,
             in_flight: page.int_gauges("requests_in_flight", "Requests admitted and not answered yet.", &FUNCTION)?,
+            plugin_seconds: page.seconds(
+                "plugin_seconds_total",
+                "What plugins ran, those of requests included that were cut off.",
+                &FUNCTION,
+            )?,
+            model_seconds: page.seconds(
+                "model_seconds_total",
+                "What models ran: a run counts once, however many share it.",
+                &FUNCTION,
+            )?,
         })
     }
 }
@@ -151,6 +164,14 @@ impl Functions {
         self.known.store(Arc::new(known));
     }
 
+    /// What each function has used since the host started.
+    pub(crate) fn used(&self) -> Vec<(TenantId, FunctionName, Used)> {
+        let known = self.known.load();
+        let all =
+            known.iter().flat_map(|(tenant, functions)| functions.iter().map(move |(name, metrics)| (tenant, name, metrics)));
+        all.map(|(tenant, name, metrics)| (tenant.clone(), name.clone(), metrics.used())).collect()
+    }
+
     /// What all threads have added up goes to the page.
     pub(crate) fn put_together(&self) {
         self.nobody.put_together();
@@ -163,6 +184,8 @@ pub(crate) struct FunctionMetrics {
     families: Arc<Families>,
     /// None for requests that reached no function.
     name: Option<(TenantId, FunctionName)>,
+    cold_starts: AtomicU64,
+    model_seconds: OnceLock<Counter>,
     shards: [OnceLock<Box<Shard>>; SHARDS],
 }
 
@@ -195,11 +218,18 @@ struct Sums {
     instantiation: Option<LocalHistogram>,
     plugin_running: Option<LocalHistogram>,
     plugin_memory: Option<LocalHistogram>,
+    plugin_seconds: Option<LocalCounter>,
 }
 
 impl FunctionMetrics {
     fn new(families: &Arc<Families>, name: Option<(TenantId, FunctionName)>) -> Self {
-        Self { families: Arc::clone(families), name, shards: [const { OnceLock::new() }; SHARDS] }
+        Self {
+            families: Arc::clone(families),
+            name,
+            cold_starts: AtomicU64::new(0),
+            model_seconds: OnceLock::new(),
+            shards: [const { OnceLock::new() }; SHARDS],
+        }
     }
 
     fn labels(&self) -> [&str; 2] {
@@ -217,6 +247,37 @@ impl FunctionMetrics {
         }
         let mut sums = self.shard().sums.lock().unwrap_or_else(PoisonError::into_inner);
         sums.count(record, &self.families, [tenant, function]);
+    }
+
+    /// One of its models ran.
+    pub(crate) fn ran(&self, took: Duration) {
+        let seconds = self.model_seconds.get_or_init(|| self.families.model_seconds.with_label_values(&self.labels()));
+        seconds.inc_by(took.as_secs_f64());
+    }
+
+    /// A call had to wait for one of its models to be loaded.
+    pub(crate) fn started_cold(&self) {
+        self.cold_starts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A plugin ran for a request that was cut off, and so recorded without it.
+    pub(crate) fn cut_off(&self, running: Duration) {
+        self.families.plugin_seconds.with_label_values(&self.labels()).inc_by(running.as_secs_f64());
+    }
+
+    /// All that it has used since the host started.
+    pub(crate) fn used(&self) -> Used {
+        self.put_together();
+        let (labels, families) = (self.labels(), &self.families);
+        let seconds = |family: &CounterVec| Duration::from_secs_f64(family.with_label_values(&labels).get().max(0.0));
+        Used {
+            requests: families.request.with_label_values(&labels).get_sample_count(),
+            plugin: seconds(&families.plugin_seconds),
+            model: seconds(&families.model_seconds),
+            received_bytes: families.received.with_label_values(&labels).get(),
+            sent_bytes: families.sent.with_label_values(&labels).get(),
+            cold_starts: self.cold_starts.load(Ordering::Relaxed),
+        }
     }
 
     fn put_together(&self) {
@@ -298,6 +359,8 @@ impl Sums {
         running.observe(usage.running.as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "memory has fewer bytes than 2^52")]
         self.plugin_memory.get_or_insert_with(|| histogram(&families.plugin_memory)).observe(usage.memory_bytes as f64);
+        let seconds = self.plugin_seconds.get_or_insert_with(|| families.plugin_seconds.with_label_values(&labels).local());
+        seconds.inc_by(usage.running.as_secs_f64());
         if usage.inferences > 0 {
             let new = || families.plugin_inferences.with_label_values(&labels).local();
             self.plugin_inferences.get_or_insert_with(new).inc_by(u64::from(usage.inferences));
@@ -308,6 +371,7 @@ impl Sums {
         self.answered.iter().for_each(|(_, sum)| sum.flush());
         self.batches.iter().for_each(|(_, sum)| sum.flush());
         [&self.received, &self.sent, &self.plugin_inferences].into_iter().flatten().for_each(LocalIntCounter::flush);
+        self.plugin_seconds.iter().for_each(LocalCounter::flush);
         let histograms = [
             &self.request,
             &self.turns,
@@ -333,6 +397,23 @@ fn one<K: PartialEq>(all: &mut Vec<(K, LocalIntCounter)>, key: K, new: impl FnOn
         all.len() - 1
     });
     &all[at].1
+}
+
+/// What a function has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Requests that reached it, refused ones included.
+    pub requests: u64,
+    /// What its plugins ran.
+    pub plugin: Duration,
+    /// What its models ran.
+    pub model: Duration,
+    /// Of the bodies of its requests,
+    pub received_bytes: u64,
+    /// and of its answers.
+    pub sent_bytes: u64,
+    /// Calls that had to wait for a model to be loaded, all together once.
+    pub cold_starts: u64,
 }
 
 /// A request at the function that it reached; counted as under way until it is dropped, if it was admitted.

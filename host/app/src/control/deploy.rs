@@ -79,7 +79,7 @@ impl ControlPlane {
         }
         self.check_quotas(&wanted, &spec).map_err(|fault| Refused::from(fault).at(Step::Load))?;
         let files = named_files(&spec);
-        let manifest = spec.manifest.clone();
+        let manifest = spec.manifest.0.clone();
         let held = self.load(&wanted.name, spec, folder).await?;
         clock.step(Step::Load);
         let mut deployment = describe(&wanted, before.as_ref(), &held.deployed);
@@ -124,7 +124,7 @@ impl ControlPlane {
 
     async fn load(&self, name: &Name, spec: FunctionSpec, folder: TempDir) -> Result<Held, Refused> {
         let number = self.tenant(&name.0).next_number(&name.1);
-        let place = Place { tenant: name.0.clone(), number, account: self.accounts.of(&name.0) };
+        let place = Place { tenant: name.0.clone(), number, account: self.accounts.of(&name.0), journal: self.journal(name) };
         let holdings = Arc::clone(&self.holdings);
         let root = folder.path().join(name.1.as_str());
         let making = spawn_blocking(move || holdings.make(&spec, &place, Some(folder)));
@@ -242,7 +242,7 @@ fn is_same(release: &Release, spec: &FunctionSpec) -> bool {
     let digests = |blob: &BlobRef| blob.sha256;
     let known: BTreeMap<_, _> = release.files.iter().map(|(path, blob)| (path, digests(blob))).collect();
     let new: BTreeMap<_, _> = spec.files.iter().map(|(path, file)| (path, file.sha256)).collect();
-    release.manifest == spec.manifest && known == new
+    release.manifest == spec.manifest.0 && known == new
 }
 
 fn named_files(spec: &FunctionSpec) -> BTreeMap<String, (PathBuf, sandmill_catalog::Digest, u64)> {

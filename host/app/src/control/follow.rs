@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
-use sandmill_catalog::store::{Function, Release, Revision, Snapshot};
+use sandmill_catalog::store::{Function, Grace, Release, Revision, Snapshot};
 use sandmill_domain::ports::Model;
 use sandmill_domain::{FunctionName, TenantId};
 use tokio::sync::OwnedMutexGuard;
@@ -58,6 +58,11 @@ impl Following {
         lock(&self.troubles).get(name).map(|trouble| trouble.why.clone())
     }
 
+    /// How many functions have one.
+    pub(crate) fn troubles(&self) -> usize {
+        lock(&self.troubles).len()
+    }
+
     fn may_try(&self, name: &Name) -> bool {
         lock(&self.troubles).get(name).is_none_or(|trouble| trouble.again <= Instant::now())
     }
@@ -87,6 +92,38 @@ impl ControlPlane {
             self.settle().await;
             let holdings = Arc::clone(&self.holdings);
             drop(spawn_blocking(move || holdings.sweep()).await);
+        }
+    }
+
+    /// Writes what was used, and deletes what nothing names any more, now and then, until the task ends.
+    pub(crate) async fn keep_books(self: Arc<Self>) {
+        let mut written = tokio::time::interval(self.books.usage);
+        let mut collected = tokio::time::interval(self.books.collect);
+        loop {
+            tokio::select! {
+                _ = written.tick() => self.write_usage().await,
+                _ = collected.tick() => self.collect().await,
+            }
+        }
+    }
+
+    /// What cannot be written is kept for the next time.
+    pub(crate) async fn write_usage(&self) {
+        if let Err(error) = self.meter.write(self.catalog.store()).await {
+            tracing::warn!(%error, "what was used cannot be written now");
+        }
+    }
+
+    async fn collect(&self) {
+        let tenants: Vec<_> = self.catalog.snapshot().tenants.keys().cloned().collect();
+        for tenant in tenants {
+            match self.catalog.collect(&tenant, SystemTime::now(), Grace::default()).await {
+                Ok(collected) if collected.deleted > 0 => {
+                    tracing::info!(%tenant, ?collected, "files that nothing names are deleted")
+                }
+                Ok(_) => (),
+                Err(error) => tracing::warn!(%tenant, %error, "files that nothing names cannot be deleted now"),
+            }
         }
     }
 
@@ -132,6 +169,8 @@ impl ControlPlane {
 
     /// It is served no more.
     pub(crate) fn forget(&self, name: &Name) {
+        // Its last figures go with it.
+        self.meter.read();
         self.holdings.withdraw(&name.0, &name.1);
         lock(&self.following.troubles).remove(name);
     }
@@ -222,7 +261,8 @@ impl ControlPlane {
             blobs.fetch(blob, &file).await?;
         }
         let (holdings, limits) = (Arc::clone(&self.holdings), self.file_limits);
-        let place = Place { tenant: name.0.clone(), number: release.number, account: self.accounts.of(&name.0) };
+        let (account, journal) = (self.accounts.of(&name.0), self.journal(name));
+        let place = Place { tenant: name.0.clone(), number: release.number, account, journal };
         let making = spawn_blocking(move || {
             let spec = sandmill_catalog::read_function(&path, &limits).map_err(|error| anyhow!("{error}"))?;
             holdings.make(&spec, &place, Some(folder))

@@ -107,7 +107,8 @@ pub(crate) fn make(wanted: NewKey) -> (Key, String) {
     (key, secret)
 }
 
-fn id_of(secret: &str) -> Option<&str> {
+/// What may be shown of a secret.
+pub(crate) fn id_of(secret: &str) -> Option<&str> {
     let (prefix, rest) = secret.split_once('_')?;
     let (id, _secret) = rest.split_once('_')?;
     (prefix == PREFIX && id.len() == 2 * ID_BYTES).then_some(id)

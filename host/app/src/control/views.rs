@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sandmill_catalog::store::{
-    BlobRef, ChangeError, Entry, Function, Key, Refusal, Release, Revision, StoreError, SystemChange, TenantChange,
+    BlobRef, ChangeError, Entry, Function, Key, Refusal, Release, Revision, StoreError, SystemChange, TenantChange, Usage,
 };
-use sandmill_domain::control::{AuditEntry, Difference, FileChange, FileDetail, KeyDetail, Refused, ReleaseDetail};
+use sandmill_domain::control::{
+    AuditEntry, Difference, FileChange, FileDetail, FunctionUsage, HourUsage, KeyDetail, Refused, ReleaseDetail,
+};
 use sandmill_domain::{Code, Fault, FunctionName, ReleaseNumber};
 
 /// One kept release; `loaded` are those that this host has.
@@ -48,7 +50,7 @@ pub(crate) fn difference(name: &FunctionName, from: &Release, to: &Release) -> D
 }
 
 /// The lines that went and came, between those that both begin and end with.
-fn lines(before: &str, after: &str) -> Vec<String> {
+pub(crate) fn lines(before: &str, after: &str) -> Vec<String> {
     let (before, after): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
     let common = |(one, other): &(&&str, &&str)| one == other;
     let head = before.iter().zip(&after).take_while(common).count();
@@ -66,6 +68,19 @@ pub(crate) fn key(key: &Key) -> KeyDetail {
         scopes: key.scopes.iter().copied().collect(),
         expires_at_ms: key.expires_at_ms,
     }
+}
+
+/// What was used in one hour.
+pub(crate) fn hour((hour, functions): (u64, BTreeMap<FunctionName, Usage>)) -> HourUsage {
+    let usage = |Usage { requests, plugin_us, model_us, received_bytes, sent_bytes, cold_starts }| FunctionUsage {
+        requests,
+        plugin_us,
+        model_us,
+        received_bytes,
+        sent_bytes,
+        cold_starts,
+    };
+    HourUsage { from_ms: hour * 3_600_000, functions: functions.into_iter().map(|(name, used)| (name, usage(used))).collect() }
 }
 
 /// A record of a tenant's log.

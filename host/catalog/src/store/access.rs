@@ -42,6 +42,10 @@ impl Store {
         &self.0.options
     }
 
+    pub(super) fn client(&self) -> &dyn ObjectStore {
+        &*self.0.client
+    }
+
     /// An object's name for messages.
     pub(crate) fn name(&self, path: &Path) -> String {
         match &self.0.local {
@@ -135,6 +139,11 @@ impl Store {
         }
     }
 
+    /// Nothing is written into a folder that has taken the place of the store's.
+    pub(super) async fn check_place(&self, path: &Path) -> Result<(), Failure> {
+        self.on_disk(path, Local::check).await.map_err(|error| Failure::Unsent(error.to_string()))
+    }
+
     pub(super) async fn sync_folders(&self, path: &Path) -> std::io::Result<()> {
         self.on_disk(path, Local::sync_folders).await
     }
@@ -146,7 +155,9 @@ impl Store {
     async fn on_disk(&self, path: &Path, sync: fn(&Local, &Path) -> std::io::Result<()>) -> std::io::Result<()> {
         let Some(local) = self.0.local.clone() else { return Ok(()) };
         let path = path.clone();
-        tokio::task::spawn_blocking(move || sync(&local, &path)).await.map_err(std::io::Error::other)?
+        // A disk that hangs leaves its thread behind, and what was to be synced in doubt.
+        let synced = timeout(self.options().timeout, tokio::task::spawn_blocking(move || sync(&local, &path)));
+        synced.await.map_err(std::io::Error::other)?.map_err(std::io::Error::other)?
     }
 
     /// Deletes many objects, some at once.

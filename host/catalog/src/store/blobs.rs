@@ -101,6 +101,7 @@ impl Blobs {
             let bytes = source.next(self.store.options().part_bytes).await?;
             source.check().await?;
             let limit = self.store.options().transfer_timeout;
+            self.store.check_place(&object).await?;
             within(limit, async { Ok(self.store.0.client.put(&object, PutPayload::from_bytes(bytes)).await?) }).await?;
         } else {
             self.put_parts(&object, source).await?;
@@ -120,6 +121,7 @@ impl Blobs {
     }
 
     async fn put_parts(&self, object: &Object, source: Source) -> Result<(), Ended> {
+        self.store.check_place(object).await?;
         let mut upload = self.store.limited(async { Ok(self.store.0.client.put_multipart(object).await?) }).await?;
         let sent = self.send_parts(upload.as_mut(), source).await;
         if sent.is_err() {

@@ -125,6 +125,7 @@ impl Catalog {
 
     /// All logs from what is known on, and the first trouble with a tenant's.
     async fn read(store: &Store, known: &Snapshot) -> Result<(Snapshot, Option<StoreError>), StoreError> {
+        store.is_there().await?;
         let system = proceed(&store.system_log(), Some(&known.system).filter(|head| head.revision.0 > 0)).await?;
         let reads = system.state.tenants().keys().map(|tenant| async move {
             let log = store.tenant_log(tenant);
@@ -182,7 +183,7 @@ impl Catalog {
     }
 
     /// What is known of a tenant; the store is asked if nothing is.
-    pub(super) async fn tenant(&self, tenant: &TenantId) -> Result<Head<TenantState>, ChangeError> {
+    async fn tenant(&self, tenant: &TenantId) -> Result<Head<TenantState>, ChangeError> {
         if !self.snapshot().tenants.contains_key(tenant) {
             self.refresh().await?;
         }
@@ -192,6 +193,14 @@ impl Catalog {
         }
         let head = snapshot.tenants.get(tenant).cloned();
         head.ok_or_else(|| Refusal::Unknown(format!("tenant `{tenant}`")).into())
+    }
+
+    /// A tenant's state as it is in the store now.
+    pub(super) async fn present(&self, tenant: &TenantId) -> Result<Head<TenantState>, ChangeError> {
+        let known = self.tenant(tenant).await?;
+        let head = self.store.tenant_log(tenant).catch_up(&known).await?;
+        self.publish_tenant(tenant, &head);
+        Ok(head)
     }
 
     fn publish_tenant(&self, tenant: &TenantId, head: &Head<TenantState>) {
@@ -213,5 +222,39 @@ async fn proceed<S: State>(log: &Log<S>, known: Option<&Head<S>>) -> Result<Head
     match known {
         Some(head) => log.catch_up(head).await,
         None => log.load().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Entry, Quotas};
+
+    fn system(tenants: &[&str]) -> Head<SystemState> {
+        let mut state = SystemState::default();
+        let author = Author { by: "a".into(), from: String::new(), at_ms: 0 };
+        for tenant in tenants {
+            let tenant = TenantId::new(tenant).expect("a name");
+            let change = SystemChange::TenantAdded { tenant, weight: 1, quotas: Quotas::default() };
+            state.apply(&Entry::new(&author, change)).expect("it follows");
+        }
+        Head { revision: Revision(tenants.len() as u64), state: Arc::new(state) }
+    }
+
+    fn snapshot(tenants: &[&str], revisions: &[u64]) -> Snapshot {
+        let head = |revision: &u64| Head { revision: Revision(*revision), state: Arc::default() };
+        let names = tenants.iter().map(|tenant| TenantId::new(tenant).expect("a name"));
+        let tenants_read = names.zip(revisions.iter().map(head)).collect();
+        Snapshot { system: system(tenants), tenants: tenants_read, damaged: BTreeMap::new() }
+    }
+
+    #[test]
+    fn of_two_snapshots_the_newer_of_each_log_counts() {
+        // As when a change was made while a refresh was under way.
+        let (changed, refreshed) = (snapshot(&["a", "b"], &[7, 2]), snapshot(&["a", "b", "c"], &[6, 3, 1]));
+        for merged in [changed.merge(&refreshed), refreshed.merge(&changed)] {
+            assert_eq!(merged.system.revision, Revision(3));
+            assert_eq!(merged.tenants.values().map(|head| head.revision.0).collect::<Vec<_>>(), [7, 3, 1]);
+        }
     }
 }

@@ -56,8 +56,7 @@ impl Catalog {
     pub async fn collect(&self, tenant: &TenantId, now: SystemTime, grace: Grace) -> Result<Collected, ChangeError> {
         // Listed first: what the state does not know then is no newer than the state.
         let listed = self.store().list(&layout::blobs(tenant), None).await?;
-        self.refresh().await?;
-        let head = self.tenant(tenant).await?;
+        let head = self.present(tenant).await?;
         let mut objects: BTreeMap<_, _> =
             listed.iter().filter_map(|object| Some((layout::place(&object.location)?, object))).collect();
         let dead: Vec<_> = objects.keys().copied().filter(|place| head.state.uploads().is_condemned(*place)).collect();

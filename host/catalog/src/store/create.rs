@@ -65,6 +65,7 @@ impl Store {
 
     /// One try, without a look at what came of it.
     pub(super) async fn create_once(&self, path: &Path, bytes: &Bytes) -> Result<(), Failure> {
+        self.check_place(path).await?;
         let payload = PutPayload::from_bytes(bytes.clone());
         self.limited(async { Ok(self.0.client.put_opts(path, payload, PutMode::Create.into()).await?) }).await?;
         // The object is there by now: what fails here leaves it in doubt.

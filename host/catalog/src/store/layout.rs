@@ -3,7 +3,7 @@
 use object_store::path::Path;
 use sandmill_domain::TenantId;
 
-use super::ids::Place;
+use super::ids::{Id, Place};
 use super::records::BlobRef;
 
 /// The schema of the whole store.
@@ -65,6 +65,27 @@ pub(crate) fn blob(tenant: &TenantId, blob: &BlobRef) -> Path {
     Path::from(format!("tenants/{tenant}/blobs/{}/{}", blob.sha256, blob.place))
 }
 
+/// What a tenant has used.
+pub(super) fn all_usage(tenant: &TenantId) -> Path {
+    Path::from(format!("tenants/{tenant}/usage"))
+}
+
+/// The same in one hour since 1970, as one host saw it.
+pub(super) fn usage(tenant: &TenantId, hour: u64, host: Id) -> Path {
+    Path::from(format!("tenants/{tenant}/usage/{hour:010}/{host}.json"))
+}
+
+/// After all of one hour's, and before the next one's.
+pub(super) fn usage_end(tenant: &TenantId, hour: u64) -> Path {
+    Path::from(format!("tenants/{tenant}/usage/{hour:010}/z"))
+}
+
+/// The hour of an object below a tenant's usage.
+pub(super) fn hour(path: &Path) -> Option<u64> {
+    let parts: Vec<_> = path.parts().collect();
+    parts.get(3)?.as_ref().parse().ok()
+}
+
 /// The place of an object below a tenant's blobs.
 pub(crate) fn place(path: &Path) -> Option<Place> {
     Place::try_from(path.filename()?.to_owned()).ok()
@@ -90,5 +111,9 @@ mod tests {
             "tenants/default/blobs/ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad/00000000000000000000000000000001"
         );
         assert_eq!(place(&path), Some(of.place));
+        let path = usage(&TenantId::local(), 12, Id::of(1));
+        assert_eq!(path.to_string(), "tenants/default/usage/0000000012/00000000000000000000000000000001.json");
+        assert_eq!(hour(&path), Some(12));
+        assert!(usage_end(&TenantId::local(), 11) < path && path < usage_end(&TenantId::local(), 12));
     }
 }

@@ -22,13 +22,15 @@ pub(crate) struct Local {
 impl Local {
     /// Makes the folder if it is not there, for this user alone.
     pub(crate) fn make(path: &Path) -> io::Result<Self> {
+        // As the path was given, it may have no parent to see.
+        let path = std::path::absolute(path)?;
+        let there = path.ancestors().position(Path::exists).unwrap_or_default();
         if !path.is_dir() {
-            DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         }
+        // Whatever was made now, in whatever holds it. What was there already may lie where this user may not look.
+        path.ancestors().skip(1).take(there).try_for_each(sync)?;
         let root = path.canonicalize()?;
-        if let Some(parent) = root.parent() {
-            sync(parent)?;
-        }
         let identity = identity(&root)?;
         Ok(Self { root, identity })
     }
@@ -41,11 +43,17 @@ impl Local {
         object.parts().fold(self.root.clone(), |path, part| path.join(part.as_ref()))
     }
 
+    /// Whether it is still the folder that was opened: nothing must be written into another.
+    pub(crate) fn check(&self, _object: &Object) -> io::Result<()> {
+        match identity(&self.root)? == self.identity {
+            true => Ok(()),
+            false => Err(io::Error::other("this is not the folder that was opened: its volume may be gone")),
+        }
+    }
+
     /// All folders that lead to an object are on the disk. Nearly free for those that are there already.
     pub(crate) fn sync_folders(&self, object: &Object) -> io::Result<()> {
-        if identity(&self.root)? != self.identity {
-            return Err(io::Error::other("this is not the folder that was opened: its volume may be gone"));
-        }
+        self.check(object)?;
         let path = self.path(object);
         let folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root));
         folders.into_iter().try_for_each(sync)

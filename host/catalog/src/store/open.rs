@@ -79,6 +79,18 @@ impl Store {
         Ok(())
     }
 
+    /// Whether it is there still: an empty folder where a volume was, or a bucket that was made anew, has nothing new to tell either.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if it is not; otherwise the store's.
+    pub(super) async fn is_there(&self) -> Result<(), StoreError> {
+        let format = Path::from(FORMAT);
+        match self.check_format(&format).await? {
+            true => Ok(()),
+            false => Err(StoreError::Missing { object: self.name(&format) }),
+        }
+    }
+
     async fn check_format(&self, format: &Path) -> Result<bool, StoreError> {
         let Some(bytes) = self.read(format, SMALL_BYTES_MAX).await? else { return Ok(false) };
         decode::<Format>(|| self.name(format), &bytes).map(|_| true)

@@ -1,13 +1,14 @@
 //! What every store does, in one suite that each of them passes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
 use sandmill_catalog::Digest;
 use sandmill_catalog::store::{
-    Catalog, ChangeError, Grace, Head, Log, Owner, Refusal, Revision, StoreError, SystemChange, TenantState, doctor,
+    Catalog, ChangeError, Grace, Head, Id, Log, Owner, Refusal, Revision, StoreError, SystemChange, TenantChange, TenantState,
+    Usage, doctor,
 };
 use sandmill_domain::TenantId;
 
@@ -26,6 +27,7 @@ pub(crate) async fn keep(make: impl Fn(&str) -> Backend) {
     many_writers_make_one_history(&make("history")).await;
     what_nothing_names_is_deleted(&make("collected")).await;
     many_tenants_share_nothing(&make("tenants")).await;
+    what_hosts_saw_used_adds_up(&make("usage")).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -44,6 +46,20 @@ async fn a_folder_keeps_the_contract() {
     keep(|name| Backend::Folder(root.path().join(name))).await;
 }
 
+async fn what_hosts_saw_used_adds_up(backend: &Backend) {
+    let store = backend.open().await;
+    let hosts = [Id::of(1), Id::of(2)];
+    let used = |requests| BTreeMap::from([(function("echo"), Usage { requests, model_us: 2 * requests, ..Usage::default() })]);
+    for (hour, host, requests) in [(9, 0, 1), (10, 0, 5), (10, 1, 7), (10, 0, 6), (11, 1, 100), (12, 0, 1000)] {
+        store.write_usage(&tenant(), hour, hosts[host], used(requests)).await.expect("written");
+    }
+    let hours = store.usage(&tenant(), 10, 11).await.expect("read");
+    // What the first host wrote last of the hour counts, and what the second did.
+    assert_eq!(hours, BTreeMap::from([(10, used(13)), (11, used(100))]));
+    assert_eq!(store.usage(&tenant(), 13, 20).await.expect("read"), BTreeMap::new());
+    assert_eq!(store.usage(&tenant(), 0, u64::MAX).await.expect("read").len(), 4);
+}
+
 async fn uploads_come_back_as_they_went(backend: &Backend) {
     let store = backend.open().await;
     let folder = tempfile::tempdir().expect("a folder");
@@ -60,6 +76,11 @@ async fn uploads_come_back_as_they_went(backend: &Backend) {
         assert_ne!(twin.place, blob.place);
         let stranger = store.blobs(&TenantId::local()).check(&blob).await;
         assert!(matches!(stranger, Err(StoreError::Missing { .. })), "{stranger:?}");
+    }
+    let blob = upload(&store, folder.path(), b"x").await;
+    for into in [folder.path().to_owned(), folder.path().join("none/x")] {
+        let error = store.blobs(&tenant()).fetch(&blob, &into).await.expect_err("no place for a file");
+        assert!(matches!(error, StoreError::File { .. }), "{error}");
     }
     let files: BTreeSet<_> = fs::read_dir(folder.path()).expect("there").map(|entry| entry.expect("one").file_name()).collect();
     assert_eq!(files, BTreeSet::from(["upload".into(), "back".into()]), "nothing is left over");
@@ -114,6 +135,9 @@ async fn catalogs_see_each_other(backend: &Backend) {
     assert_eq!(change(&two, key_added("b")).await, Revision(3), "who gave no revision is not troubled");
     one.refresh().await.expect("refreshed");
     assert_eq!(one.snapshot().tenants[&tenant()], two.snapshot().tenants[&tenant()]);
+    change(&one, key_added("new")).await;
+    let revoked = TenantChange::KeyRevoked { id: label("new") };
+    assert_eq!(change(&two, revoked).await, Revision(5), "what only an old state refuses is not refused");
     let gone = SystemChange::TenantRemoved { tenant: tenant() };
     one.change_system(None, &author(), |_| Ok(gone.clone())).await.expect("removed");
     two.refresh().await.expect("refreshed");

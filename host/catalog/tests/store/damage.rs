@@ -66,6 +66,15 @@ async fn a_damaged_record_is_named_whatever_is_wrong_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_of_any_size_is_not_read() {
+    let (memory, store) = filled().await;
+    write(&memory, RECORD, " ".repeat((1 << 20) + 1)).await;
+    let error = store.tenant_log(&tenant()).replay().await.expect_err("too large");
+    assert!(error.to_string().starts_with("tenants/acme/log/0000000000000003.json in memory is too large"), "{error}");
+    assert!(matches!(&troubles(&store).await[..], [Trouble::Record(found)] if *found == error));
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_tenants_damage_is_not_anothers() {
     let (memory, store) = filled().await;
     let other = sandmill_domain::TenantId::local();

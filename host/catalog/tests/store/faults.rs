@@ -6,10 +6,12 @@ use std::time::Duration;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use sandmill_catalog::Digest;
-use sandmill_catalog::store::{Catalog, ChangeError, Head, Log, Revision, Store, StoreError, StoreOptions, TenantState, doctor};
+use sandmill_catalog::store::{
+    Catalog, ChangeError, Head, Log, Revision, Store, StoreError, StoreOptions, TenantChange, TenantState, doctor,
+};
 
 use crate::faulty::Fault::{
-    After, Before, Broken, Full, Garble, Lag, Late, Lie, Refuse, Replace, SayExists, SilentAfter, SilentBefore,
+    After, Before, Broken, Full, Garble, Lag, Late, Lie, Pass, Refuse, Replace, SayExists, SilentAfter, SilentBefore, Unsent,
 };
 use crate::faulty::Op::{Complete, Delete, Get, List, Part, Put};
 use crate::faulty::{ALWAYS, Fault, Faulty};
@@ -40,7 +42,7 @@ fn store_error<T: std::fmt::Debug>(result: Result<T, ChangeError>) -> StoreError
 
 #[tokio::test(start_paused = true)]
 async fn a_change_survives_what_passes() {
-    for fault in [Before, After, SilentBefore, SilentAfter, Late, SayExists] {
+    for fault in [Before, After, SilentBefore, SilentAfter, Late, SayExists, Unsent] {
         for times in 1..=3 {
             let (faulty, log, head) = begun().await;
             faulty.inject(Put, RECORDS, fault, times);
@@ -68,12 +70,26 @@ async fn ends(fault: Fault) -> (StoreError, bool) {
 async fn a_change_that_was_not_made_is_told_apart_from_one_that_nobody_knows_of() {
     assert!(matches!(ends(Refuse).await, (StoreError::Refused { .. }, false)));
     assert!(matches!(ends(Full).await, (StoreError::Full { .. }, false)));
+    assert!(matches!(ends(Unsent).await, (StoreError::Unreachable { .. }, false)));
     assert!(matches!(ends(Lie).await, (StoreError::Unfaithful { .. }, false)));
     assert!(matches!(ends(Before).await, (StoreError::Unknown { .. }, false)));
     assert!(matches!(ends(SilentBefore).await, (StoreError::Unknown { .. }, false)));
     assert!(matches!(ends(SayExists).await, (StoreError::Unknown { .. }, false)));
     // What is seen on a medium that fails may not be there after the next start.
     assert!(matches!(ends(Broken).await, (StoreError::Unknown { .. }, true)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_readers_would_refuse_is_not_written() {
+    let (_, log, head) = begun().await;
+    // Within the bounds of its parts; as JSON, each of its letters takes six.
+    let manifest = "\u{1}".repeat(250_000);
+    let (files, pins) = (Default::default(), Default::default());
+    let (function, number) = (crate::fixture::function("digits"), crate::fixture::release_number(1));
+    let large = TenantChange::Released { function, number, manifest, files, pins };
+    let error = store_error(log.append(&head, &entry(large)).await);
+    assert!(matches!(error, StoreError::TooLarge { max: 1_048_576, .. }), "{error}");
+    assert_eq!(log.replay().await.as_ref(), Ok(&head));
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,6 +142,15 @@ async fn a_store_that_does_not_keep_its_word_is_refused_when_it_is_opened() {
         let error = Backend::Faulty(faulty).try_open(StoreOptions::default()).await.expect_err("refused");
         assert!(error.to_string().contains(text), "{op:?} {fault:?}: {error}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_replaces_what_has_been_there_for_a_while_is_refused() {
+    let faulty = Faulty::new();
+    faulty.inject(Put, "probe", Pass, 4);
+    faulty.inject(Put, "probe", Replace, ALWAYS);
+    let error = Backend::Faulty(faulty).try_open(StoreOptions::default()).await.expect_err("refused");
+    assert!(error.to_string().contains("it replaced an object that was there"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]

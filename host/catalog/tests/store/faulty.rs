@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt};
+use object_store::client::{HttpError, HttpErrorKind};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -29,10 +30,14 @@ pub(crate) enum Op {
 /// What becomes of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
+    /// None, so that a later rule holds only for what comes after.
+    Pass,
     /// An error, and nothing happened.
     Before,
     /// An error, although it happened.
     After,
+    /// Nobody was there to be asked.
+    Unsent,
     /// No answer ever, and nothing happened.
     SilentBefore,
     /// No answer ever, although it happened.
@@ -104,7 +109,7 @@ fn take(rules: &Rules, op: Op, path: &str) -> Option<Fault> {
     let mut rules = rules.lock().expect("no panic");
     let rule = rules.iter_mut().find(|(of, part, _, times)| *of == op && path.contains(part) && *times > 0)?;
     rule.3 -= 1;
-    Some(rule.2)
+    Some(rule.2).filter(|fault| *fault != Fault::Pass)
 }
 
 fn error(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -117,6 +122,7 @@ async fn fail<T>(fault: Fault) -> Result<T> {
         Fault::SilentBefore | Fault::SilentAfter | Fault::Late => pending().await,
         Fault::Full => error(io::Error::from(io::ErrorKind::StorageFull)),
         Fault::Broken => error(io::Error::other("the medium fails")),
+        Fault::Unsent => error(HttpError::new(HttpErrorKind::Connect, io::Error::from(io::ErrorKind::ConnectionRefused))),
         Fault::Refuse => Error::PermissionDenied { path: String::new(), source: "no".into() },
         Fault::SayExists => Error::AlreadyExists { path: String::new(), source: "no".into() },
         _ => error("500, as it were"),

@@ -47,8 +47,8 @@ impl Backend {
     /// Small parts, so that small files have several; what S3 takes has its own least.
     pub(crate) fn options(&self) -> StoreOptions {
         let part_bytes = if matches!(self, Self::Cloud(_)) { 5 << 20 } else { 64 << 10 };
-        // Waits on a disk are real ones.
-        let backoff_first = Duration::from_millis(if matches!(self, Self::Folder(_)) { 5 } else { 100 });
+        // Where time is not virtual, waits are short.
+        let backoff_first = Duration::from_millis(5);
         StoreOptions { part_bytes, backoff_first, ..StoreOptions::default() }
     }
 

@@ -5,7 +5,7 @@ use sandmill_domain::{Caller, Code, Fault, Scope, TenantId};
 
 use Scope::{Admin, Deploy, Invoke};
 
-/// The keys that there are: the secret, which is also the id, whose it is, and what it allows.
+/// The keys that there are: the secret, whose it is, and what it allows. Their ids are `key-0` and so on.
 pub(crate) const HOLDERS: [(&str, Option<&str>, &[Scope]); 8] = [
     ("acme-invoke", Some("acme"), &[Invoke]),
     ("acme-deploy", Some("acme"), &[Deploy]),
@@ -22,10 +22,11 @@ pub(crate) struct FakeKeys;
 
 impl Keys for FakeKeys {
     fn holder(&self, secret: Option<&str>) -> Result<Caller, Fault> {
-        let holder = HOLDERS.iter().find(|(known, _, _)| secret == Some(*known));
-        let (key, tenant, scopes) = holder.ok_or_else(|| Fault::new(Code::Unauthorized, "no such key"))?;
+        let at = HOLDERS.iter().position(|(known, _, _)| secret == Some(*known));
+        let at = at.ok_or_else(|| Fault::new(Code::Unauthorized, "no such key"))?;
+        let (_, tenant, scopes) = HOLDERS[at];
         let tenant = tenant.map(|name| TenantId::new(name).unwrap());
-        Ok(Caller { key: (*key).into(), tenant, scopes: scopes.to_vec(), from: None })
+        Ok(Caller { key: format!("key-{at}").into(), tenant, scopes: scopes.to_vec(), from: None })
     }
 }
 

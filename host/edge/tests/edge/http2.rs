@@ -9,7 +9,7 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sandmill_edge::{Drained, EdgeLimits};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::server::{PATIENCE, Server, eventually};
 
 const SHORT: Duration = Duration::from_millis(150);
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A client, and the task that ends with its connection.
 async fn connect(server: &Server, window: u32) -> (SendRequest<Full<Bytes>>, JoinHandle<hyper::Result<()>>) {
@@ -242,7 +242,7 @@ async fn a_drain_that_comes_before_the_preface_is_told() {
 }
 
 /// A frame of RFC 9113, section 4.1.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
@@ -258,7 +258,7 @@ fn fields(path: &str) -> Vec<u8> {
     [&[0x83, 0x86, 0x04, length], path.as_bytes()].concat()
 }
 
-async fn read_frame(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
+pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<(u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     timeout(PATIENCE, stream.read_exact(&mut head)).await.expect("the server says something").ok()?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;

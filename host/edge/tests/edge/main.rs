@@ -17,5 +17,6 @@ mod plane_bodies;
 mod plane_description;
 mod plane_tenants;
 mod reload;
+mod secrets;
 mod server;
 mod tls;

@@ -38,7 +38,7 @@ fn events(model: &OnnxModel) -> Receiver<ModelEvent> {
     let (sender, events) = channel();
     let sender = Mutex::new(sender);
     model.watch(move |event| {
-        if !matches!(event, ModelEvent::Failed { .. }) {
+        if !matches!(event, ModelEvent::Failed { .. } | ModelEvent::Ran { .. }) {
             drop(sender.lock().unwrap().send(event.clone()));
         }
     });

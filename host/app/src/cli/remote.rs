@@ -1,0 +1,147 @@
+//! The shapes of what is asked of a running server: which one, by whom, about whose things, and what.
+
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use clap::Args;
+use sandmill_domain::{FunctionName, TenantId};
+
+use super::{KeysCommand, TenantsCommand};
+use crate::client::ServerUrl;
+
+/// By whom something is asked.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct WhoOptions {
+    /// The profile that server and key come from [default: default].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// A file with the key; `-` reads standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Whose things are meant; for an operator's key, which belongs to no tenant.
+    #[arg(long, value_name = "NAME", value_parser = TenantId::new)]
+    pub(crate) tenant: Option<TenantId>,
+    /// A PEM file of authorities that are trusted besides the public ones.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
+/// Which server is asked, and by whom.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct RemoteOptions {
+    /// The server's control address [default: the profile's, or http://127.0.0.1:8081].
+    #[arg(long, value_name = "URL", value_parser = ServerUrl::parse)]
+    pub(crate) control: Option<ServerUrl>,
+    #[command(flatten)]
+    pub(crate) who: WhoOptions,
+    /// How long to wait for the answer, in seconds [default: 60, and 1800 for a deployment].
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+}
+
+/// The same for what tenants have, and the operators have as well: keys and a history.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct OwnerOptions {
+    /// The operators' own, and no tenant's.
+    #[arg(long, conflicts_with = "tenant")]
+    pub(crate) operators: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployOptions {
+    /// The function folder.
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Do everything but the release itself.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FunctionsOptions {
+    #[command(flatten)]
+    pub(crate) remote: RemoteOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleasesOptions {
+    /// Whose.
+    #[arg(value_parser = FunctionName::new)]
+    pub(crate) function: FunctionName,
+    #[command(flatten)]
+    pub(crate) remote: RemoteOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollBackOptions {
+    /// Whose.
+    #[arg(value_parser = FunctionName::new)]
+    pub(crate) function: FunctionName,
+    /// To which release [default: the one that answered last].
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) to: Option<NonZeroU64>,
+    /// Do not ask.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DifferenceOptions {
+    /// Whose.
+    #[arg(value_parser = FunctionName::new)]
+    pub(crate) function: FunctionName,
+    /// From this release
+    pub(crate) from: NonZeroU64,
+    /// to this.
+    pub(crate) to: NonZeroU64,
+    #[command(flatten)]
+    pub(crate) remote: RemoteOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeleteOptions {
+    /// Which.
+    #[arg(value_parser = FunctionName::new)]
+    pub(crate) function: FunctionName,
+    /// Do not ask.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WhoAmIOptions {
+    #[command(flatten)]
+    pub(crate) remote: RemoteOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditOptions {
+    /// Only what came after this revision.
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    pub(crate) after: u64,
+    #[command(flatten)]
+    pub(crate) owner: OwnerOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeysOptions {
+    #[command(subcommand)]
+    pub(crate) command: KeysCommand,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TenantsOptions {
+    #[command(subcommand)]
+    pub(crate) command: TenantsCommand,
+}
