@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// What a flow that was idle may still owe, by a weight of 1; of what it used beyond that, the others do not get theirs.
 const DEBT_MAX: Duration = Duration::from_secs(5);
+/// What a calm flow may have had before the others, by a weight of 1: about what one request takes in several items.
+const CALM_MAX: Duration = Duration::from_millis(2);
 /// What an item uses at least, so that nobody has any number of them for nothing.
 const COST_MIN: Duration = Duration::from_micros(1);
 /// Idle flows that are remembered, beside one for each that is not idle.
@@ -119,8 +121,14 @@ impl<T> Fair<T> {
 
     /// The next item of the flow whose turn it is; it is to be [charged](Fair::charge).
     pub fn pop(&mut self) -> Option<(Place, T)> {
-        let (_, flow) = self.line.pop_first()?;
+        let (_, flow) = *self.line.first()?;
+        self.pop_of(flow)
+    }
+
+    /// The next item of a certain flow.
+    pub fn pop_of(&mut self, flow: Flow) -> Option<(Place, T)> {
         let state = self.flows.get_mut(&flow)?;
+        self.line.remove(&(state.tag(), flow));
         self.time = self.time.max(state.used);
         let (number, item) = state.waiting.pop_first()?;
         let expected = tag(state.last, state.weight);
@@ -153,9 +161,20 @@ impl<T> Fair<T> {
         self.flows.get_mut(&place.flow)?.waiting.get_mut(&place.number)
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
     /// Whether nothing of a flow waits or is to be charged.
     pub fn is_idle(&self, flow: Flow) -> bool {
         self.flows.get(&flow).is_none_or(State::is_idle)
+    }
+
+    /// Whether a flow is idle, and has had hardly more by its weight than those who were served meanwhile.
+    pub fn is_calm(&self, flow: Flow) -> bool {
+        let is_calm = |state: &State<T>| state.is_idle() && state.used <= self.time + tag(CALM_MAX, state.weight);
+        self.flows.get(&flow).is_none_or(is_calm)
     }
 
     /// Keeps its place in the line right.

@@ -319,14 +319,23 @@ impl Shared {
         let thread = thread::Builder::new().name("engine-context".to_owned()).spawn(move || {
             // What is run here is long: whoever has a short run, or only a request to read, goes first.
             lower_haste();
-            while shared.queue.wait() {
+            let mut held = None;
+            loop {
+                // A turn is kept for as long as it takes to ask for the next one.
+                held = held.filter(|_| shared.queue.is_ready());
+                if !shared.queue.wait() {
+                    break;
+                }
                 // Before anything is fetched: what comes until then may share the run, and what expires is none.
-                let Ok(processor) = shared.part.as_ref().map_or(Ok(None), |part| part.take(TURN_PATIENCE)) else { continue };
+                let turn = shared.part.as_ref().map_or(Ok(None), |part| part.take(held.as_ref(), TURN_PATIENCE));
+                held = None;
+                let Ok(processor) = turn else { continue };
                 let Some(fetched) = shared.queue.take() else { continue };
                 if !shared.serve(fetched, processor.as_ref(), false) {
                     break;
                 }
                 shared.queue.done_on_thread();
+                held = processor;
             }
             drop(shared);
             drop(life);
@@ -745,68 +754,63 @@ mod tests {
         (0..2).for_each(|_| gated.end.send(()).unwrap());
     }
 
-    /// Models of two tenants, two of the first and one of the second, on one processor. Each run tells whose it is, and ends when it
-    /// is told to.
+    /// Models of two tenants, two of the first and one of the second, on one processor. Each run tells whose it is, and ends when its
+    /// tenant's are told to.
     struct Rivals {
-        processors: Arc<Processors>,
-        parts: [Part; 2],
         models: [Contexts; 3],
         begun: mpsc::Receiver<char>,
-        end: Sender<()>,
+        ends: [Sender<()>; 2],
     }
 
     fn rivals() -> Rivals {
         let processors = Processors::new(1);
         let parts = [part(&processors), part(&processors)];
         // Both are there.
-        parts.iter().for_each(|part| drop(part.take(HOUR).unwrap()));
+        parts.iter().for_each(|part| drop(part.take(None, HOUR).unwrap()));
         let (begin, begun) = mpsc::channel();
-        let (end, ends) = crossbeam_channel::unbounded();
+        let (ends, ended): (Vec<_>, Vec<_>) = parts.iter().map(|_| crossbeam_channel::unbounded()).unzip();
         let models = [('a', 0), ('a', 0), ('b', 1)].map(|(name, whose)| {
-            let (begin, ends) = (Mutex::new(begin.clone()), ends.clone());
+            let (begin, ended) = (Mutex::new(begin.clone()), ended[whose].clone());
             let fake = Fake(move |inputs: &[Tensor]| {
                 lock(&begin).send(name).unwrap();
-                ends.recv().unwrap();
+                ended.recv().unwrap();
                 Ok(inputs.to_vec())
             });
             let (queue, patron): (_, Arc<dyn Patron>) = (Queue::new(64, 1 << 20, 1), Arc::new(Idle));
             test_support::contexts_of(queue, fake, &patron, Some(parts[whose].clone()))
         });
-        Rivals { processors, parts, models, begun, end }
+        Rivals { models, begun, ends: ends.try_into().unwrap() }
     }
 
-    #[test]
-    fn a_flood_of_one_tenant_delays_anothers_run_by_one_run() {
-        let Rivals { processors, parts, models, begun, end } = rivals();
+    #[tokio::test]
+    async fn a_flood_of_one_tenant_has_one_turn_and_does_not_delay_anothers_run() {
+        let Rivals { models, begun, ends } = rivals();
         let [one, another, other] = &models;
         let submit = |model: &Contexts| model.submit(tensor("x", 1), within(HOUR)).unwrap();
         let flood: Vec<_> = (0..10).flat_map(|_| [submit(one), submit(another)]).collect();
         for _ in 0..4 {
             assert_eq!(begun.recv().unwrap(), 'a');
             let answer = submit(other);
-            while processors.is_idle(&parts[1]) {
-                thread::yield_now();
-            }
-            assert!(begun.try_recv().is_err(), "there is one processor");
-            end.send(()).unwrap();
             assert_eq!(begun.recv().unwrap(), 'b');
-            end.send(()).unwrap();
-            drop(answer);
+            ends[1].send(()).unwrap();
+            answer.wait().await.unwrap();
+            ends[0].send(()).unwrap();
         }
         drop(flood);
-        (0..20).for_each(|_| end.send(()).unwrap());
+        (0..20).for_each(|_| ends[0].send(()).unwrap());
     }
 
     #[tokio::test]
     async fn a_run_that_does_not_end_keeps_no_turn() {
-        let Rivals { models, begun, end, .. } = rivals();
-        let stray = models[0].submit(tensor("x", 1), within(Duration::from_millis(5))).unwrap();
+        let Rivals { models, begun, ends } = rivals();
+        let [one, another, _] = &models;
+        let stray = one.submit(tensor("x", 1), within(Duration::from_millis(5))).unwrap();
         assert_eq!(begun.recv().unwrap(), 'a');
-        let expires = models[2].submit(tensor("x", 1), within(Duration::from_millis(5))).unwrap();
-        let waits = models[2].submit(tensor("y", 1), within(HOUR)).unwrap();
+        let expires = another.submit(tensor("x", 1), within(Duration::from_millis(5))).unwrap();
+        let waits = another.submit(tensor("y", 1), within(HOUR)).unwrap();
         assert!(stray.wait().await.is_err() && expires.wait().await.is_err());
-        assert_eq!(begun.recv().unwrap(), 'b');
-        (0..2).for_each(|_| end.send(()).unwrap());
+        assert_eq!(begun.recv().unwrap(), 'a');
+        (0..2).for_each(|_| ends[0].send(()).unwrap());
         assert_eq!(waits.wait().await.unwrap().outputs, tensor("y", 1));
         assert!(begun.try_recv().is_err(), "what had expired never ran");
     }

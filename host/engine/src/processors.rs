@@ -65,11 +65,12 @@ impl Debug for Part {
 pub(crate) struct Busy;
 
 impl Part {
-    /// Waits for a turn, for so long at most; none is needed while nobody else runs anything.
+    /// Waits for a turn, for so long at most; none is needed while nobody else runs anything. The last one goes back when the next is
+    /// asked for, and not before: who has only just stopped would not be among those who want it.
     ///
     /// # Errors
     /// [`Busy`]; whoever asks again stands where it stood, beside other flows.
-    pub(crate) fn take(&self, patience: Duration) -> Result<Option<Arc<Processor>>, Busy> {
+    pub(crate) fn take(&self, last: Option<&Arc<Processor>>, patience: Duration) -> Result<Option<Arc<Processor>>, Busy> {
         let (flow, processors) = (self.share.flow(), &self.processors);
         if processors.alone.load(Ordering::Relaxed) == flow.number() {
             return Ok(None);
@@ -83,6 +84,9 @@ impl Part {
                 return Ok(None);
             }
             let place = waiting.ask(flow, self.share.weight(), thread::current());
+            if let Some(last) = last {
+                last.end(&mut waiting, last.used());
+            }
             Processors::grant(&mut waiting);
             place
         };
@@ -134,25 +138,35 @@ impl Processor {
         }
     }
 
+    fn used(&self) -> Duration {
+        cpu_time().saturating_sub(self.worked)
+    }
+
     fn give_back(&self, used: Duration) {
-        if !self.back.swap(true, Ordering::AcqRel) {
+        if !self.back.load(Ordering::Acquire) {
             let mut waiting = lock(&self.processors.waiting);
-            waiting.end(self.place, used.saturating_mul(self.threads));
+            self.end(&mut waiting, used);
             Processors::grant(&mut waiting);
+        }
+    }
+
+    /// Only once.
+    fn end(&self, waiting: &mut Turns<Thread>, used: Duration) {
+        if !self.back.swap(true, Ordering::AcqRel) {
+            waiting.end(self.place, used.saturating_mul(self.threads));
         }
     }
 }
 
 impl Drop for Processor {
     fn drop(&mut self) {
-        self.give_back(cpu_time().saturating_sub(self.worked));
+        self.give_back(self.used());
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use std::num::NonZeroU32;
-    use std::sync::mpsc;
 
     use super::*;
 
@@ -179,17 +193,25 @@ pub(crate) mod tests {
         Part { processors: Arc::clone(processors), share: Arc::new(Somebody(Flow::new())), threads: 1 }
     }
 
+    /// It has had much more than others.
+    fn spend(part: &Part) {
+        let mut waiting = lock(&part.processors.waiting);
+        let place = waiting.ask(part.share.flow(), NonZeroU32::MIN, thread::current());
+        waiting.end(place, LONG);
+    }
+
     #[test]
     fn who_is_alone_needs_no_turn_and_others_take_them() {
         let processors = Processors::new(1);
         let (one, other) = (part(&processors), part(&processors));
         for _ in 0..3 {
-            assert!(one.take(Duration::ZERO).unwrap().is_none());
+            assert!(one.take(None, Duration::ZERO).unwrap().is_none());
         }
-        let held = other.take(Duration::ZERO).unwrap().unwrap();
-        assert_eq!(one.take(Duration::from_millis(1)).err(), Some(Busy));
+        [&one, &other].into_iter().for_each(spend);
+        let held = other.take(None, Duration::ZERO).unwrap().unwrap();
+        assert_eq!(one.take(None, Duration::from_millis(1)).err(), Some(Busy));
         drop(held);
-        assert!(one.take(Duration::ZERO).unwrap().is_some());
+        assert!(one.take(None, Duration::ZERO).unwrap().is_some());
         assert_eq!(lock(&processors.waiting).out(), 0);
     }
 
@@ -197,28 +219,40 @@ pub(crate) mod tests {
     fn a_turn_is_handed_to_a_thread_that_waits() {
         let processors = Processors::new(1);
         let (one, other) = (part(&processors), part(&processors));
-        one.take(LONG).unwrap();
-        let held = other.take(LONG).unwrap().unwrap();
-        let (waits, waiting) = mpsc::channel();
+        one.take(None, LONG).unwrap();
+        [&one, &other].into_iter().for_each(spend);
+        let held = other.take(None, LONG).unwrap().unwrap();
         thread::scope(|scope| {
-            let waiter = scope.spawn(|| {
-                waits.send(()).unwrap();
-                one.take(LONG).unwrap().is_some()
-            });
-            waiting.recv().unwrap();
+            let waiter = scope.spawn(|| one.take(None, LONG).unwrap().is_some());
+            while processors.is_idle(&one) {
+                thread::yield_now();
+            }
             drop(held);
             assert!(waiter.join().unwrap());
         });
     }
 
     #[test]
+    fn who_goes_on_is_among_those_who_want_the_turn_that_it_gives_back() {
+        let processors = Processors::new(1);
+        let (one, other) = (part(&processors), part(&processors));
+        one.take(None, LONG).unwrap();
+        spend(&one);
+        let held = other.take(None, LONG).unwrap();
+        let waits = lock(&processors.waiting).ask(one.share.flow(), NonZeroU32::MIN, thread::current());
+        assert!(other.take(held.as_ref(), Duration::ZERO).unwrap().is_some(), "it has had less, and is there");
+        lock(&processors.waiting).leave(waits);
+        assert_eq!(lock(&processors.waiting).out(), 0);
+    }
+
+    #[test]
     fn what_is_taken_away_comes_back_once() {
         let processors = Processors::new(1);
         let (one, other) = (part(&processors), part(&processors));
-        one.take(LONG).unwrap();
-        let stray = other.take(LONG).unwrap().unwrap();
+        one.take(None, LONG).unwrap();
+        let stray = other.take(None, LONG).unwrap().unwrap();
         Processor::take_away(&Arc::downgrade(&stray));
-        let next = one.take(Duration::ZERO).unwrap().unwrap();
+        let next = one.take(None, Duration::ZERO).unwrap().unwrap();
         drop(stray);
         assert_eq!(lock(&processors.waiting).out(), 1);
         drop(next);

@@ -286,6 +286,11 @@ impl Queue {
         }
     }
 
+    /// Whether there is one without waiting.
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(lock(&self.waiting).next_for_thread(), Step::Run { .. })
+    }
+
     /// The next batch for a thread, to be followed by [`Queue::done_on_thread`]; none if there is none after all: others took it, or
     /// nobody waits for it any more.
     pub(crate) fn take(&self) -> Option<Fetched> {

@@ -1,7 +1,7 @@
 //! Turns for the work of calls on threads that carry requests. The runtime polls what is ready in the order in which it became so:
 //! many calls of one tenant, each of which works for up to a millisecond in one poll, would stand before another's one. Here each poll
 //! is a slice that waits for its turn, and of those that wait, the tenant's goes first that has had the least by its weight
-//! ([`sandmill_domain::fair`]). Knows nothing of what a slice does.
+//! ([`sandmill_domain::fair`]). Who asks seldom does not wait at all. Knows nothing of what a slice does.
 //!
 //! A tenant that is alone is found so by one load of a value that changes only when others come and go.
 
@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -21,9 +21,8 @@ use crate::clock::now;
 
 /// The turns of a host; as many as it has threads that carry requests.
 #[derive(Debug)]
-#[repr(align(128))]
 pub struct Turns {
-    /// The number of the flow that is alone; 0 if several are there, or none. On a cache line without what waiting changes.
+    /// The number of the flow that is alone; 0 if several are there, or none. Nothing beside it changes while one is alone.
     alone: AtomicU64,
     waiting: Mutex<turns::Turns<Waker>>,
     /// How much the current thread has worked so far.
@@ -44,13 +43,30 @@ impl Turns {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the turns that are free.
-    fn grant<'a>(&'a self, mut waiting: MutexGuard<'a, turns::Turns<Waker>>) {
-        while let Some(waker) = waiting.grant() {
-            // A waker runs code of whoever made it.
-            drop(waiting);
+    fn give_back(self: &Arc<Self>, give: impl FnOnce(&mut turns::Turns<Waker>)) {
+        let mut waiting = self.waiting();
+        give(&mut waiting);
+        let is_free = waiting.is_free();
+        drop(waiting);
+        if is_free {
+            self.grant_later();
+        }
+    }
+
+    /// Gives the turns that are free when all that is ready on this thread has run and the runtime has looked at its sockets, which is
+    /// when it wakes those who have yielded. All who want a turn are to ask before one is given: otherwise all would be served that
+    /// had come by then, and weights be of no meaning.
+    fn grant_later(self: &Arc<Self>) {
+        let dispatcher = Waker::from(Arc::clone(self));
+        let _pending = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&dispatcher));
+    }
+}
+
+impl Wake for Turns {
+    fn wake(self: Arc<Self>) {
+        // A waker runs code of whoever made it: never under the lock.
+        while let Some(waker) = { self.waiting().grant() } {
             waker.wake();
-            waiting = self.waiting();
         }
     }
 }
@@ -59,7 +75,7 @@ fn cpu_time() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
-/// What one tenant takes turns as. On cache lines of its own, which nobody writes to.
+/// What one tenant takes turns as. On cache lines of its own, which nobody writes to: beside it lies what every request writes to.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Party {
@@ -95,6 +111,14 @@ impl Party {
     }
 }
 
+/// What became of asking for a turn.
+enum Asked<'a> {
+    /// There is nobody else, after all.
+    Alone,
+    Has(Turn<'a>),
+    Waits,
+}
+
 /// Of one call.
 struct Slices<'a> {
     party: &'a Party,
@@ -104,76 +128,90 @@ struct Slices<'a> {
     waited: Option<Duration>,
 }
 
-impl Slices<'_> {
+impl<'a> Slices<'a> {
     fn poll<T>(&mut self, context: &mut Context<'_>, work: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
-        let Some(place) = self.place else {
-            if self.party.is_alone() || self.ask(context.waker()) {
-                return work.poll(context);
-            }
-            // All that are ready come to ask before anybody is given a turn, and what sockets have brought is seen: the runtime
-            // wakes who has yielded after that.
-            let _pending = pin!(tokio::task::yield_now()).poll(context);
-            return Poll::Pending;
+        let waker = context.waker();
+        let _turn = match self.place {
+            None if self.party.is_alone() => return work.poll(context),
+            None => match self.ask(waker) {
+                Asked::Alone => return work.poll(context),
+                Asked::Has(turn) => turn,
+                Asked::Waits => return Poll::Pending,
+            },
+            Some(place) => match self.granted(place, waker) {
+                Some(turn) => turn,
+                None => return Poll::Pending,
+            },
         };
-        if !self.is_granted(place, context.waker()) {
-            return Poll::Pending;
-        }
-        // From here on the turn is what gives it back.
-        self.place = None;
-        self.waited = self.asked.take().map(|asked| self.waited.unwrap_or_default() + now().saturating_duration_since(asked));
-        let turns = &*self.party.turns;
-        let _turn = Turn { turns, place, begun: (turns.clock)() };
+        let waited = self.asked.take().map(|asked| now().saturating_duration_since(asked)).unwrap_or_default();
+        self.waited = Some(self.waited.unwrap_or_default() + waited);
         work.poll(context)
     }
 
-    /// Begins to wait; or is alone, after all.
-    fn ask(&mut self, waker: &Waker) -> bool {
+    fn ask(&mut self, waker: &Waker) -> Asked<'a> {
         let (party, now) = (self.party, now());
         let mut waiting = party.turns.waiting();
         let is_alone = waiting.meet(party.flow, now);
         party.turns.alone.store(waiting.alone().map_or(0, Flow::number), Ordering::Relaxed);
-        if !is_alone {
-            self.place = Some(waiting.ask(party.flow, party.weight(), waker.clone()));
-            self.asked = Some(now);
+        if is_alone {
+            return Asked::Alone;
         }
-        is_alone
+        let place = waiting.ask(party.flow, party.weight(), waker.clone());
+        if waiting.take(place) {
+            drop(waiting);
+            return Asked::Has(Turn::begin(&party.turns, place));
+        }
+        (self.place, self.asked) = (Some(place), Some(now));
+        let is_free = waiting.is_free();
+        drop(waiting);
+        if is_free {
+            party.turns.grant_later();
+        }
+        Asked::Waits
     }
 
-    fn is_granted(&self, place: Place, waker: &Waker) -> bool {
+    fn granted(&mut self, place: Place, waker: &Waker) -> Option<Turn<'a>> {
         let turns = &self.party.turns;
         let mut waiting = turns.waiting();
-        match waiting.waker(place) {
-            Some(known) => known.clone_from(waker),
-            None => return waiting.take(place),
+        if let Some(known) = waiting.waker(place) {
+            known.clone_from(waker);
+            return None;
         }
-        turns.grant(waiting);
-        turns.waiting().take(place)
+        let is_granted = waiting.take(place);
+        drop(waiting);
+        is_granted.then(|| {
+            // From here on the turn is what gives it back.
+            self.place = None;
+            Turn::begin(turns, place)
+        })
     }
 }
 
 impl Drop for Slices<'_> {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            let mut waiting = self.party.turns.waiting();
-            waiting.leave(place);
-            self.party.turns.grant(waiting);
+            self.party.turns.give_back(|waiting| waiting.leave(place));
         }
     }
 }
 
 /// A turn in use; given back when it is dropped, by a panic too.
 struct Turn<'a> {
-    turns: &'a Turns,
+    turns: &'a Arc<Turns>,
     place: Place,
     begun: Duration,
+}
+
+impl<'a> Turn<'a> {
+    fn begin(turns: &'a Arc<Turns>, place: Place) -> Self {
+        Self { turns, place, begun: (turns.clock)() }
+    }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let used = (self.turns.clock)().saturating_sub(self.begun);
-        let mut waiting = self.turns.waiting();
-        waiting.end(self.place, used);
-        self.turns.grant(waiting);
+        self.turns.give_back(|waiting| waiting.end(self.place, used));
     }
 }
 
@@ -219,11 +257,13 @@ mod tests {
         party.pace(work).await.1
     }
 
-    /// Both are there.
+    /// Both are there, and have had enough to wait for their turns.
     fn meet(one: &Party, other: &Party) {
         for party in [one, other] {
-            let mut slices = Slices { party, place: None, asked: None, waited: None };
-            slices.ask(Waker::noop());
+            let mut waiting = party.turns.waiting();
+            waiting.meet(party.flow, now());
+            let place = waiting.ask(party.flow, party.weight(), Waker::noop().clone());
+            waiting.end(place, Duration::from_secs(1) * party.weight().get());
         }
     }
 
@@ -247,7 +287,7 @@ mod tests {
     async fn one_call_does_not_wait_for_a_flood() {
         let turns = turns(1);
         let (flood, calm, log) = (party(&turns, 1), party(&turns, 1), Log::default());
-        meet(&flood, &calm);
+        meet(&flood, &party(&turns, 1));
         let many = join_all((0..20).map(|_| call(&flood, 'f', 3, 100, Rc::clone(&log))));
         let one = async {
             // The flood has had its first slices.
@@ -304,11 +344,12 @@ mod tests {
         for call in &mut calls {
             assert!(poll_immediate(call).await.is_none(), "it has only asked");
         }
-        // The first is given the turn, by the third, and does not know it yet.
-        assert!(poll_immediate(&mut calls[2]).await.is_none());
+        // The first is given the turn, and does not know it yet.
+        yield_now().await;
         assert_eq!(out(&turns), 1);
         drop(calls.remove(1));
         drop(calls.remove(0));
+        yield_now().await;
         assert_eq!(out(&turns), 1, "it is the third's now");
         assert!(calls.remove(0).await.is_some());
         assert_eq!(out(&turns), 0);
