@@ -281,3 +281,28 @@ fn walk(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
+
+#[test]
+fn what_plugins_say_and_why_they_fail_is_their_owners_to_read() {
+    let shop = Workshop::new();
+    let server = host(&shop.path().join("store"));
+    let logs = |query: &str| ask(&server, "GET", &format!("{FUNCTION}/logs{query}"), "");
+    assert_eq!(logs("").status, 404, "it was never there");
+    // Its sample fails, as the setting is no number.
+    assert_eq!(put(&server, FUNCTION, &archive(&manifest(1).replace("'1'", "'one'"))).status, 422);
+    let lines = logs("").json()["lines"].clone();
+    let line = &lines[0];
+    assert_eq!((&line["number"], &line["level"]), (&json!(1), &json!("error")), "{lines}");
+    assert!(line["text"].as_str().is_some_and(|text| text.contains("plugin_failed") && text.contains("invalid float")), "{line}");
+    assert_eq!(logs("?after=1").json(), json!({ "lines": [] }));
+    // Whoever waits is told as soon as there is something.
+    let waiting = thread::scope(|scope| {
+        let waiting = scope.spawn(|| logs("?after=1&wait_ms=20000"));
+        put(&server, FUNCTION, &archive(&manifest(1).replace("'1'", "'two'")));
+        waiting.join().expect("it was answered")
+    });
+    assert_eq!(waiting.json()["lines"][0]["number"], 2);
+    deploy(&server, FUNCTION, 1);
+    assert!(answers(&server, 1));
+    assert_eq!(logs("?after=2").json(), json!({ "lines": [] }), "nothing went wrong");
+}

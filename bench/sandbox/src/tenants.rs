@@ -89,6 +89,7 @@ fn release(tenant: &str, plugin: WasmPlugin, limits: TenantLimits, handles: bool
         Plugins { pre: Some(plugin), ..Plugins::default() }
     };
     Arc::new(Release::new(ReleaseParts {
+        journal: None,
         tenant: target.tenant,
         function: target.function,
         number: ReleaseNumber::FIRST,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 use sandmill_catalog::FunctionSpec;
@@ -27,7 +28,7 @@ pub(crate) fn run(options: &CheckOptions, json: bool) -> Result<()> {
     let mut good = Vec::new();
     for spec in &specs {
         let account = Account::new(config.tenant_limits());
-        let place = Place { tenant: TenantId::local(), number: ReleaseNumber::FIRST, account };
+        let place = Place { tenant: TenantId::local(), number: ReleaseNumber::FIRST, account, journal: Arc::default() };
         let deployed = deployer.deploy(spec, &place)?;
         let text = describe(spec, &deployed);
         if json {

@@ -21,7 +21,7 @@ use sandmill_domain::control::{
     TenantTerms,
 };
 use sandmill_domain::ports::{Body, BoxFuture, Control, Keys};
-use sandmill_domain::{Advice, Code, Fault, FunctionName, ReleaseNumber, TenantId};
+use sandmill_domain::{Advice, Code, Fault, FunctionName, Journal, ReleaseNumber, TenantId};
 use sandmill_telemetry::Telemetry;
 use tokio::sync::Semaphore;
 
@@ -44,6 +44,12 @@ const AUDIT_MAX: usize = 500;
 const TENANT_DEPLOYS_MAX: usize = 4;
 /// Hours that one answer tells at most: a month.
 const USAGE_HOURS_MAX: u64 = 31 * 24;
+/// Functions whose lines are kept although they may not be there.
+const JOURNALS_MAX: usize = 10_000;
+/// Lines that one answer tells at most; how long one waits for the next, and how often it looks.
+const LOG_LINES_MAX: usize = 1000;
+const LOG_WAIT_MAX: Duration = Duration::from_secs(20);
+const LOG_STEP: Duration = Duration::from_millis(100);
 /// By whom changes are that nobody asked for.
 const HOST: &str = "host";
 
@@ -57,6 +63,8 @@ pub(crate) struct ControlPlane {
     folders: Folders,
     following: Following,
     meter: Meter,
+    /// What functions' plugins have said, also those whose deployment failed.
+    journals: Mutex<HashMap<Name, Arc<Journal>>>,
     file_limits: FileLimits,
     archive_limits: ArchiveLimits,
     poll: Duration,
@@ -99,6 +107,7 @@ impl ControlPlane {
             holdings,
             folders,
             following: Following::default(),
+            journals: Mutex::default(),
             meter: Meter::new(Arc::clone(&telemetry)),
             file_limits: FileLimits { environment: false, ..config.file_limits() },
             archive_limits: config.store.archive_limits(),
@@ -253,6 +262,9 @@ impl ControlPlane {
                 let entries: Vec<_> = entries.iter().map(|(at, entry)| views::tenant_entry(*at, entry)).collect();
                 page(entries)
             }
+            Ask::Logs { function, after, wait_ms } => {
+                self.logs(&(tenant.clone(), function), after, Duration::from_millis(wait_ms)).await?
+            }
             Ask::Usage { first, last } => self.usage(&tenant, first, last).await?,
             _ => return Err(Fault::new(Code::NotFound, "nothing is served at this path").into()),
         };
@@ -269,6 +281,30 @@ impl ControlPlane {
         self.meter.write(self.catalog.store()).await.map_err(views::store_fault)?;
         let hours = self.catalog.store().usage(tenant, first, last).await.map_err(views::store_fault)?;
         Ok(Answer::Usage { hours: hours.into_iter().map(views::hour).collect() })
+    }
+
+    /// What a function's plugins have said on this host. One that is not there, and was never deployed, has said nothing.
+    fn journal(&self, name: &Name) -> Arc<Journal> {
+        let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of deployments that failed, and of functions that are gone.
+        if journals.len() >= JOURNALS_MAX && !journals.contains_key(name) {
+            journals.retain(|name, _| self.function(name).is_some());
+        }
+        Arc::clone(journals.entry(name.clone()).or_default())
+    }
+
+    /// What was said after a line; if nothing was, it is waited for a while.
+    async fn logs(&self, name: &Name, after: u64, wait: Duration) -> Result<Answer, Fault> {
+        let known = self.journals.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let journal = known.ok_or_else(|| missing(&name.1))?;
+        let until = tokio::time::Instant::now() + wait.min(LOG_WAIT_MAX);
+        loop {
+            let lines = journal.after(after, LOG_LINES_MAX);
+            if !lines.is_empty() || tokio::time::Instant::now() >= until {
+                return Ok(Answer::Logs { lines });
+            }
+            tokio::time::sleep(LOG_STEP).await;
+        }
     }
 
     fn functions(&self, tenant: &TenantId) -> Answer {

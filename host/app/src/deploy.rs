@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use sandmill_catalog::{Digest, FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
 use sandmill_domain::ports::{Model, Plugin};
-use sandmill_domain::{FunctionLimits, ModelProfile, ReleaseNumber, TenantId};
+use sandmill_domain::{FunctionLimits, Journal, ModelProfile, ReleaseNumber, TenantId};
 use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel, Placement};
 use sandmill_pipeline::{Account, Plugins, Release, ReleaseParts};
 use sandmill_sandbox::{Loaded as PluginLoaded, PluginOptions, Sandbox, WasmPlugin};
@@ -34,6 +34,8 @@ pub(crate) struct Place {
     pub(crate) number: ReleaseNumber,
     /// What its plugins take their instances from.
     pub(crate) account: Arc<Account>,
+    /// Where its plugins' lines go besides the host's log.
+    pub(crate) journal: Arc<Journal>,
 }
 
 /// The plugins of a function, and how each file came to be one.
@@ -79,11 +81,15 @@ impl Deployer {
     fn make(&self, spec: &FunctionSpec, place: &Place) -> Result<Deployed> {
         self.check_limits(&spec.limits, &place.account)?;
         let files: Vec<Arc<ModelFile>> = spec.models.iter().map(|model| ModelFile::of(&model.file)).collect();
-        let models =
-            spec.models.iter().zip(&files).map(|(model, file)| self.load_model(model, file)).collect::<Result<Vec<_>>>()?;
+        let models = spec
+            .models
+            .iter()
+            .zip(&files)
+            .map(|(model, file)| self.load_model(model, file, place))
+            .collect::<Result<Vec<_>>>()?;
         let loaded: Vec<Arc<OnnxModel>> = models.into_iter().map(Arc::new).collect();
         let models: Vec<Arc<dyn Model>> = loaded.iter().map(|model| Arc::clone(model) as Arc<dyn Model>).collect();
-        let Loaded { plugins, loads } = self.load_plugins(spec, &models)?;
+        let Loaded { plugins, loads } = self.load_plugins(spec, &models, place)?;
         let model = models.first().filter(|_| plugins.handler.is_none()).cloned();
         if model.is_none() && plugins.pre.is_none() && plugins.handler.is_none() {
             bail!("it has no model, and its plugin exports neither `preprocess` nor `handler`: nothing could answer a request");
@@ -98,6 +104,7 @@ impl Deployer {
             model,
             models,
             plugins,
+            journal: Some(Arc::clone(&place.journal)),
         }));
         let sample = spec.sample.as_ref().map(|sample| self.rehearse(&release, sample)).transpose()?;
         // Of the shapes that the sample has brought.
@@ -126,7 +133,7 @@ impl Deployer {
         Ok(())
     }
 
-    fn load_model(&self, model: &ModelSpec, file: &Arc<ModelFile>) -> Result<OnnxModel> {
+    fn load_model(&self, model: &ModelSpec, file: &Arc<ModelFile>, place: &Place) -> Result<OnnxModel> {
         let file = Arc::clone(file);
         let source = ModelSource { name: model.name.clone(), read: Arc::new(move || file.read()) };
         let defaults = self.model_options.clone();
@@ -141,15 +148,16 @@ impl Deployer {
             providers: model.providers.clone(),
             fallback: model.fallback,
             optimization: model.optimization,
+            owner: place.tenant.to_string(),
             ..defaults
         };
         self.engine.load(source, &options).with_context(|| model.file.path.display().to_string())
     }
 
-    fn load_plugins(&self, spec: &FunctionSpec, models: &[Arc<dyn Model>]) -> Result<Loaded> {
+    fn load_plugins(&self, spec: &FunctionSpec, models: &[Arc<dyn Model>], place: &Place) -> Result<Loaded> {
         let mut loads = Vec::new();
         let mut load = |file: &FileContent| -> Result<Arc<dyn Plugin>> {
-            let plugin = self.load_plugin(spec, file, models)?;
+            let plugin = self.load_plugin(spec, file, models, place)?;
             loads.push((file.path.clone(), plugin.loaded().clone()));
             Ok(Arc::new(plugin))
         };
@@ -179,9 +187,17 @@ impl Deployer {
         Ok(Loaded { plugins, loads })
     }
 
-    fn load_plugin(&self, spec: &FunctionSpec, file: &FileContent, models: &[Arc<dyn Model>]) -> Result<WasmPlugin> {
+    fn load_plugin(
+        &self,
+        spec: &FunctionSpec,
+        file: &FileContent,
+        models: &[Arc<dyn Model>],
+        place: &Place,
+    ) -> Result<WasmPlugin> {
         let options = PluginOptions {
             name: spec.name.to_string(),
+            owner: place.tenant.to_string(),
+            journal: Some(Arc::clone(&place.journal)),
             config: spec.config.clone(),
             assets: spec.assets.clone(),
             models: models.to_vec(),

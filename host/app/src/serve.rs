@@ -209,7 +209,12 @@ fn start_sandbox(config: &Config) -> Result<Sandbox> {
 fn load(holdings: &Holdings, specs: Vec<FunctionSpec>, account: &Arc<Account>) -> Result<()> {
     let mut loaded = Vec::with_capacity(specs.len());
     for spec in specs {
-        let place = Place { tenant: TenantId::local(), number: ReleaseNumber::FIRST, account: Arc::clone(account) };
+        let place = Place {
+            tenant: TenantId::local(),
+            number: ReleaseNumber::FIRST,
+            account: Arc::clone(account),
+            journal: Arc::default(),
+        };
         loaded.push(Arc::new(holdings.make(&spec, &place, None)?));
     }
     // All or none.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Caller, Fault, FunctionName, ReleaseNumber, Scope, TenantId};
+use crate::{Caller, Fault, FunctionName, JournalLine, ReleaseNumber, Scope, TenantId};
 
 /// Something asked, by somebody, about one tenant's things unless [`Ask`] says otherwise.
 #[derive(Clone, Debug)]
@@ -66,6 +66,15 @@ pub enum Ask {
         /// After this revision.
         after: u64,
     },
+    /// What a function's plugins have said on this host.
+    Logs {
+        /// Whose.
+        function: FunctionName,
+        /// After this line.
+        after: u64,
+        /// How long to wait for one, if there is none yet, in milliseconds.
+        wait_ms: u64,
+    },
     /// What the tenant has used, hour by hour, of all hosts.
     Usage {
         /// The first hour, since 1970.
@@ -89,6 +98,7 @@ impl Ask {
         match self {
             Self::WhoAmI => None,
             Self::Functions
+            | Self::Logs { .. }
             | Self::Usage { .. }
             | Self::Function(_)
             | Self::Deploy { .. }
@@ -205,6 +215,11 @@ pub enum Answer {
         entries: Vec<AuditEntry>,
         /// Whether there are more after the last of them.
         more: bool,
+    },
+    /// To [`Ask::Logs`].
+    Logs {
+        /// The earliest first.
+        lines: Vec<JournalLine>,
     },
     /// To [`Ask::Usage`].
     Usage {

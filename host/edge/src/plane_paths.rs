@@ -50,7 +50,7 @@ pub(crate) struct Given<'a> {
 }
 
 /// Every path.
-pub(crate) const PLACES: [Place; 12] = [
+pub(crate) const PLACES: [Place; 13] = [
     host(&["openapi.json"], &[Answers { method: "GET", query: &[], act: Act::Describe }]),
     host(&["whoami"], &[asks("GET", &[], |_given| Ok(Ask::WhoAmI))]),
     tenants(&["functions"], &[asks("GET", &[], |_given| Ok(Ask::Functions))]),
@@ -66,6 +66,7 @@ pub(crate) const PLACES: [Place; 12] = [
         &["functions", "{function}", "rollback"],
         &[asks("POST", &[], |given| Ok(Ask::RollBack { function: function(given.name)?, to: None }))],
     ),
+    tenants(&["functions", "{function}", "logs"], &[asks("GET", &["after", "wait_ms"], logs)]),
     tenants(&["functions", "{function}", "difference"], &[asks("GET", &["from", "to"], difference)]),
     tenants(&["keys"], &[asks("GET", &[], |_given| Ok(Ask::Keys)), asks("POST", &[], |_given| Ok(Ask::AddKey(no_key())))]),
     tenants(&["keys", "{key}"], &[asks("DELETE", &[], revoke)]),
@@ -172,6 +173,11 @@ fn difference(given: &Given<'_>) -> Result<Ask, Fault> {
         number.ok_or_else(|| invalid("the query names two releases, as in `?from=1&to=2`; they are counted from 1"))
     };
     Ok(Ask::Difference { function: function(given.name)?, from: release("from")?, to: release("to")? })
+}
+
+fn logs(given: &Given<'_>) -> Result<Ask, Fault> {
+    let number = |name| Ok::<_, Fault>(given.query.number(name)?.unwrap_or(0));
+    Ok(Ask::Logs { function: function(given.name)?, after: number("after")?, wait_ms: number("wait_ms")? })
 }
 
 /// The last day, if nothing else is asked for.

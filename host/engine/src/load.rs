@@ -100,6 +100,8 @@ pub struct ModelOptions {
     pub budget: Budget,
     /// A model that has given no good answer for so long is tried on inputs that it ran on before.
     pub health_interval: Duration,
+    /// Whose it is: what was found out about another's is not read, or it could be told by the time that it takes.
+    pub owner: String,
 }
 
 impl Default for ModelOptions {
@@ -127,6 +129,7 @@ impl Default for ModelOptions {
             idle_max: Some(Duration::from_secs(600)),
             budget: Budget::default(),
             health_interval: Duration::from_secs(10),
+            owner: String::new(),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use sandmill_domain::ports::{Form, Guest, Inference, Model, Outcome, Plugin, PluginUsage, Prepared, Stages};
-use sandmill_domain::{Code, Fault, Reply, Request, RequestHead, Tensor, Wish};
+use sandmill_domain::{Blame, Code, Fault, Level, Reply, Request, RequestHead, Tensor, Wish};
 use sandmill_protocol::{Wanted, decode, encode};
 
 use crate::bill::{Bill, Billed};
@@ -63,7 +63,15 @@ impl<'a> Call<'a> {
             None => self.answer(request, &mut stages).await,
         };
         self.bill.settle();
-        Outcome { result: result.map_err(|fault| self.terms.blame(fault)), stages }
+        Outcome { result: result.map_err(|fault| self.note(self.terms.blame(fault))), stages }
+    }
+
+    /// What went wrong in a plugin, its owner can read: a backtrace, for one.
+    fn note(&self, fault: Fault) -> Fault {
+        if let (Blame::Plugin, Some(journal)) = (fault.blame, &self.release.parts.journal) {
+            journal.write(Level::Error, format!("{}: {}", fault.code.name(), fault.report()));
+        }
+        fault
     }
 
     async fn answer(&mut self, request: Request, stages: &mut Stages) -> Result<Reply, Fault> {

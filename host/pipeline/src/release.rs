@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 use sandmill_domain::ports::{Form, Model, Outcome, Plugin};
-use sandmill_domain::{BreakerState, FunctionLimits, FunctionName, ReleaseNumber, Request, TenantId};
+use sandmill_domain::{BreakerState, FunctionLimits, FunctionName, Journal, ReleaseNumber, Request, TenantId};
 use tokio::sync::Semaphore;
 
 use crate::account::Account;
@@ -58,6 +58,8 @@ pub struct ReleaseParts {
     pub models: Vec<Arc<dyn Model>>,
     /// Its plugins.
     pub plugins: Plugins,
+    /// Where its owner reads why plugins failed; nowhere without.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// A function as it is served.

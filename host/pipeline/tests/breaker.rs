@@ -81,6 +81,7 @@ impl Scene {
         let info = Arc::new(ModelInfo { name: "moody".to_owned(), signature, metadata: vec![] });
         let model = Arc::new(Moody { info, mood: Mutex::new(mood), runs: AtomicUsize::new(0) });
         let release = Release::new(ReleaseParts {
+            journal: None,
             account: Account::new(TenantLimits { instances_max: 0, guest_memory_bytes_max: 0, ..TenantLimits::UNLIMITED }),
             tenant: TenantId::local(),
             function: target().function,

@@ -155,6 +155,7 @@ fn number(number: u64) -> ReleaseNumber {
 
 fn release(version: u64, model: Option<Arc<Echo>>, plugins: Plugins, account: &Arc<Account>) -> Arc<Release> {
     Arc::new(Release::new(ReleaseParts {
+        journal: None,
         account: Arc::clone(account),
         tenant: TenantId::local(),
         function: target(Form::Function).function,

@@ -56,6 +56,7 @@ impl Scene {
         let model = Arc::new(Late { info, asked: Mutex::default() });
         let breaker = BreakerLimits { failures_max: 2, ..BreakerLimits::default() };
         let release = Release::new(ReleaseParts {
+            journal: None,
             account: Account::new(TenantLimits { instances_max: 0, guest_memory_bytes_max: 0, ..TenantLimits::UNLIMITED }),
             tenant: TenantId::local(),
             function: function(),

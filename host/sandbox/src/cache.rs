@@ -87,8 +87,8 @@ pub(crate) struct Cache {
 }
 
 impl Key {
-    pub(crate) fn new(job: &[u8], settings: [u8; DIGEST_BYTES]) -> Self {
-        let digest = Sha256::new().chain_update(settings).chain_update(job).finalize();
+    pub(crate) fn new(owner: &str, job: &[u8], settings: [u8; DIGEST_BYTES]) -> Self {
+        let digest = Sha256::new().chain_update(settings).chain_update(Sha256::digest(owner)).chain_update(job).finalize();
         Self { digest: digest.into() }
     }
 
@@ -291,11 +291,15 @@ mod tests {
     fn what_was_written_is_read_under_its_own_key_alone() {
         let folder = tempfile::tempdir().unwrap();
         let cache = open(folder.path());
-        let key = Key::new(b"component", [1; 32]);
+        let key = Key::new("acme", b"component", [1; 32]);
         assert!(cache.read(&key).is_none());
         cache.write(&key, b"code", b"note");
         assert_eq!(read(&cache, &key).unwrap(), (b"code".to_vec(), b"note".to_vec()));
-        for other in [Key::new(b"component", [2; 32]), Key::new(b"other", [1; 32])] {
+        for other in [
+            Key::new("acme", b"component", [2; 32]),
+            Key::new("acme", b"other", [1; 32]),
+            Key::new("other", b"component", [1; 32]),
+        ] {
             assert!(cache.read(&other).is_none());
             fs::copy(only_file(folder.path()), folder.path().join("made/of/two").join(other.file_name())).unwrap();
             assert!(cache.read(&other).is_none(), "code was taken for another component's");
@@ -306,7 +310,7 @@ mod tests {
     #[test]
     fn what_another_key_has_sealed_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
-        let key = Key::new(b"component", [1; 32]);
+        let key = Key::new("acme", b"component", [1; 32]);
         open(folder.path()).write(&key, b"code", b"note");
         assert!(open(folder.path()).read(&key).is_some(), "the key is kept");
         fs::remove_file(folder.path().join("elsewhere/key")).unwrap();
@@ -317,7 +321,7 @@ mod tests {
     fn a_changed_file_is_not_read() {
         let folder = tempfile::tempdir().unwrap();
         let cache = open(folder.path());
-        let key = Key::new(b"component", [1; 32]);
+        let key = Key::new("acme", b"component", [1; 32]);
         cache.write(&key, b"code", b"note");
         let path = only_file(folder.path());
         let good = fs::read(&path).unwrap();
@@ -365,7 +369,7 @@ mod tests {
     fn what_is_no_file_of_code_is_neither_waited_for_nor_left_behind() {
         let folder = tempfile::tempdir().unwrap();
         let cache = open(folder.path());
-        let key = Key::new(b"component", [1; 32]);
+        let key = Key::new("acme", b"component", [1; 32]);
         let path = folder.path().join("made/of/two").join(key.file_name());
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
         assert!(cache.read(&key).is_none());
@@ -379,7 +383,7 @@ mod tests {
     fn the_oldest_files_make_room() {
         let folder = tempfile::tempdir().unwrap();
         let cache = open(folder.path());
-        let keys: Vec<Key> = (0..4).map(|number| Key::new(b"component", [number; 32])).collect();
+        let keys: Vec<Key> = (0..4).map(|number| Key::new("acme", b"component", [number; 32])).collect();
         for (age, key) in keys.iter().enumerate() {
             cache.write(key, &[7; 250], b"");
             let path = folder.path().join("made/of/two").join(key.file_name());

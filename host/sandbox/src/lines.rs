@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sandmill_domain::PluginLimits;
+use sandmill_domain::{Journal, PluginLimits};
 use tracing::Level;
 
 /// Bytes of one line.
@@ -16,6 +16,7 @@ pub(crate) type Line = (Level, String);
 /// The log of one instance, bounded for each of its requests.
 pub(crate) struct Lines {
     function: Arc<str>,
+    journal: Option<Arc<Journal>>,
     lines_max: usize,
     bytes_max: usize,
     lines: AtomicUsize,
@@ -25,14 +26,14 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    pub(crate) fn new(function: Arc<str>, limits: &PluginLimits) -> Self {
+    pub(crate) fn new(function: Arc<str>, journal: Option<Arc<Journal>>, limits: &PluginLimits) -> Self {
         let (lines_max, bytes_max) = (limits.log_lines_max, limits.log_bytes_max);
-        Self { function, lines_max, bytes_max, lines: AtomicUsize::new(0), bytes: AtomicUsize::new(0), kept: None }
+        Self { function, journal, lines_max, bytes_max, lines: AtomicUsize::new(0), bytes: AtomicUsize::new(0), kept: None }
     }
 
     /// The same, but the lines are kept for [`Lines::take`].
     pub(crate) fn keeping(limits: &PluginLimits) -> Self {
-        Self { kept: Some(Mutex::default()), ..Self::new("".into(), limits) }
+        Self { kept: Some(Mutex::default()), ..Self::new("".into(), None, limits) }
     }
 
     /// The lines that were kept.
@@ -71,19 +72,30 @@ impl Lines {
     fn emit(&self, level: Level, text: String) {
         match &self.kept {
             Some(kept) => kept.lock().unwrap_or_else(PoisonError::into_inner).push((level, text)),
-            None => emit(level, &self.function, &text),
+            None => emit(level, &self.function, self.journal.as_deref(), text),
         }
     }
 }
 
 /// Writes a line to the log, whose text is printable.
-pub(crate) fn emit(level: Level, function: &str, text: &str) {
+pub(crate) fn emit(level: Level, function: &str, journal: Option<&Journal>, text: String) {
+    use sandmill_domain::Level as Of;
+    let of = match level {
+        Level::TRACE => Of::Trace,
+        Level::DEBUG => Of::Debug,
+        Level::INFO => Of::Info,
+        Level::WARN => Of::Warn,
+        Level::ERROR => Of::Error,
+    };
     match level {
         Level::TRACE => tracing::trace!(target: "plugin", function, "{text}"),
         Level::DEBUG => tracing::debug!(target: "plugin", function, "{text}"),
         Level::INFO => tracing::info!(target: "plugin", function, "{text}"),
         Level::WARN => tracing::warn!(target: "plugin", function, "{text}"),
         Level::ERROR => tracing::error!(target: "plugin", function, "{text}"),
+    }
+    if let Some(journal) = journal {
+        journal.write(of, text);
     }
 }
 

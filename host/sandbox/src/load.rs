@@ -175,15 +175,15 @@ impl Sandbox {
     fn compiled(&self, bytes: &[u8], options: &PluginOptions) -> Result<(Code, Made, bool), LoadError> {
         let job = postcard::to_stdvec(&self.job(bytes, options)).map_err(|error| answer(error.into()))?;
         let Some(cache) = &self.cache else {
-            let compiled = self.compile(&job, &options.name)?;
+            let compiled = self.compile(&job, options)?;
             let code = precompiled::load(&self.engine, &compiled.code).map_err(|error| answer(error.into()))?;
             return Ok((code, compiled.made, false));
         };
-        let key = Key::new(&job, precompiled::settings(&self.engine));
+        let key = Key::new(&options.owner, &job, precompiled::settings(&self.engine));
         if let Some((code, made)) = self.restore(cache, &key) {
             return Ok((code, made, true));
         }
-        let compiled = self.compile(&job, &options.name)?;
+        let compiled = self.compile(&job, options)?;
         let note = postcard::to_stdvec(&compiled.made).map_err(|error| answer(error.into()))?;
         cache.write(&key, &compiled.code, &note);
         // Mapped from the file, if it could be kept, it takes less memory.
@@ -201,16 +201,16 @@ impl Sandbox {
         restored.inspect_err(|error| tracing::warn!("compiled code from the cache is not usable, compiling anew: {error:#}")).ok()
     }
 
-    fn compile(&self, job: &[u8], name: &str) -> Result<Compiled, LoadError> {
+    fn compile(&self, job: &[u8], options: &PluginOptions) -> Result<Compiled, LoadError> {
         // A fuzzer sees into its own process alone.
         let bytes = if cfg!(fuzzing) { crate::compile::answer(job) } else { self.quarantine.run(job)? };
         match postcard::from_bytes(&bytes).map_err(|error| answer(error.into()))? {
             Answer::Compiled(mut compiled) => {
-                log(name, &std::mem::take(&mut compiled.lines));
+                log(options, &std::mem::take(&mut compiled.lines));
                 Ok(compiled)
             }
             Answer::Refused(refusal, lines) => {
-                log(name, &lines);
+                log(options, &lines);
                 Err(refusal.into())
             }
         }
@@ -248,6 +248,7 @@ fn facts(options: PluginOptions, inits: bool, handles: bool, host: &sandmill_dom
     let outgoing = (!options.grants.http.is_empty()).then(|| Outgoing::new(&options.grants.http, &host.http, &options.limits));
     Ok(Facts {
         name: options.name.into(),
+        journal: options.journal,
         limits: options.limits,
         time_limit: "plugin_time_ms",
         config: options.config,
@@ -266,11 +267,11 @@ fn answer(source: Source) -> LoadError {
 }
 
 /// What the plugin said while its `init` ran in another process.
-fn log(name: &str, said: &[LogLine]) {
+fn log(options: &PluginOptions, said: &[LogLine]) {
     const LEVELS: [Level; 5] = [Level::TRACE, Level::DEBUG, Level::INFO, Level::WARN, Level::ERROR];
     for (level, text) in said {
         let level = LEVELS.get(usize::from(*level)).copied().unwrap_or(Level::ERROR);
-        lines::emit(level, name, &lines::printable(text, lines::LINE_BYTES_MAX));
+        lines::emit(level, &options.name, options.journal.as_deref(), lines::printable(text, lines::LINE_BYTES_MAX));
     }
 }
 

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use sandmill_domain::ports::Model;
-use sandmill_domain::{Asset, FunctionLimits, Grants, GrantsMax, InstancePolicy, PluginLimits, Setting};
+use sandmill_domain::{Asset, FunctionLimits, Grants, GrantsMax, InstancePolicy, Journal, PluginLimits, Setting};
 use sandmill_worker::{Program, QuarantineLimits};
 
 /// The host's bounds, the same for all plugins.
@@ -101,6 +101,8 @@ impl Default for CompileOptions {
 pub struct PluginOptions {
     /// What its log lines carry: the function's name.
     pub name: String,
+    /// Whose it is: what was compiled for another is not found, or it could be told by the time that it takes.
+    pub owner: String,
     /// What the plugin's `config` import gives.
     pub config: Vec<Setting>,
     /// What its `init` is given.
@@ -113,6 +115,8 @@ pub struct PluginOptions {
     pub grants: Grants,
     /// Whether its instances end with their request.
     pub instances: InstancePolicy,
+    /// Where its lines go besides the host's log, if somebody keeps them.
+    pub journal: Option<Arc<Journal>>,
 }
 
 impl PluginOptions {
@@ -120,12 +124,14 @@ impl PluginOptions {
     pub fn new(name: impl Into<String>, limits: &FunctionLimits) -> Self {
         Self {
             name: name.into(),
+            owner: String::new(),
             config: Vec::new(),
             assets: Vec::new(),
             models: Vec::new(),
             limits: limits.plugin,
             grants: Grants::default(),
             instances: InstancePolicy::default(),
+            journal: None,
         }
     }
 }

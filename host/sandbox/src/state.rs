@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sandmill_domain::ports::{Model, PluginUsage};
-use sandmill_domain::{Asset, Deadline, Grants, ModelInfo, PluginLimits, Priority, Setting, Urgency};
+use sandmill_domain::{Asset, Deadline, Grants, Journal, ModelInfo, PluginLimits, Priority, Setting, Urgency};
 use wasmtime::{CallHook, UpdateDeadline};
 
 use crate::asset_files::AssetFolder;
@@ -19,6 +19,7 @@ use crate::wasi::Wasi;
 /// What is the same for all requests of one plugin.
 pub(crate) struct Facts {
     pub(crate) name: Arc<str>,
+    pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) limits: PluginLimits,
     /// What the limit on time is called.
     pub(crate) time_limit: &'static str,
@@ -40,6 +41,7 @@ impl Facts {
     pub(crate) fn bare(name: &Arc<str>) -> Self {
         Self {
             name: Arc::clone(name),
+            journal: None,
             limits: PluginLimits::default(),
             time_limit: "plugin_time_ms",
             config: Vec::new(),
@@ -77,7 +79,7 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new(facts: Arc<Facts>, urgency: Urgency, ticking: Ticking) -> Self {
-        let lines = Arc::new(Lines::new(Arc::clone(&facts.name), &facts.limits));
+        let lines = Arc::new(Lines::new(Arc::clone(&facts.name), facts.journal.clone(), &facts.limits));
         Self::with_lines(facts, urgency, ticking, lines)
     }
 

@@ -124,7 +124,7 @@ impl ControlPlane {
 
     async fn load(&self, name: &Name, spec: FunctionSpec, folder: TempDir) -> Result<Held, Refused> {
         let number = self.tenant(&name.0).next_number(&name.1);
-        let place = Place { tenant: name.0.clone(), number, account: self.accounts.of(&name.0) };
+        let place = Place { tenant: name.0.clone(), number, account: self.accounts.of(&name.0), journal: self.journal(name) };
         let holdings = Arc::clone(&self.holdings);
         let root = folder.path().join(name.1.as_str());
         let making = spawn_blocking(move || holdings.make(&spec, &place, Some(folder)));

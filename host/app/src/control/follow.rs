@@ -261,7 +261,8 @@ impl ControlPlane {
             blobs.fetch(blob, &file).await?;
         }
         let (holdings, limits) = (Arc::clone(&self.holdings), self.file_limits);
-        let place = Place { tenant: name.0.clone(), number: release.number, account: self.accounts.of(&name.0) };
+        let (account, journal) = (self.accounts.of(&name.0), self.journal(name));
+        let place = Place { tenant: name.0.clone(), number: release.number, account, journal };
         let making = spawn_blocking(move || {
             let spec = sandmill_catalog::read_function(&path, &limits).map_err(|error| anyhow!("{error}"))?;
             holdings.make(&spec, &place, Some(folder))

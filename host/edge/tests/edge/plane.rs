@@ -50,7 +50,7 @@ enum Need {
 
 /// Each path, what it needs, and what it answers to those who have that. Those of tenants come without their prefix, and whether
 /// an operator may leave it out.
-const PATHS: [(&str, &str, Need, u16, bool); 17] = [
+const PATHS: [(&str, &str, Need, u16, bool); 18] = [
     ("GET", "/openapi.json", Need::Key, 200, true),
     ("GET", "/whoami", Need::Key, 200, true),
     ("GET", "/functions", Need::Has(Scope::Deploy), 200, false),
@@ -65,6 +65,7 @@ const PATHS: [(&str, &str, Need, u16, bool); 17] = [
     ("DELETE", "/keys/k1", Need::Has(Scope::Admin), 204, true),
     ("GET", "/audit?after=3", Need::Has(Scope::Admin), 200, true),
     ("GET", "/usage?from_ms=0", Need::Has(Scope::Deploy), 200, false),
+    ("GET", "/functions/digits/logs?after=3", Need::Has(Scope::Deploy), 200, false),
     ("GET", "/tenants", Need::Operator, 200, true),
     ("PUT", "/tenants/acme", Need::Operator, 200, true),
     ("DELETE", "/tenants/acme", Need::Operator, 204, true),

@@ -115,7 +115,7 @@ async fn every_answer_is_as_described() {
     let terms = br#"{"weight":2,"quotas":{"functions_max":3}}"#;
     let added = format!("if-none-match: *\r\n{JSON}");
     // One for each kind of answer, and problems of all kinds.
-    let cases: [Case<'_>; 33] = [
+    let cases: [Case<'_>; 34] = [
         ("GET", "/v1/whoami", "", "", b"", 200),
         ("GET", "/v1/functions", "", "", b"", 200),
         ("GET", "/v1/functions/{function}", "digits", "", b"", 200),
@@ -130,6 +130,7 @@ async fn every_answer_is_as_described() {
         ("DELETE", "/v1/keys/{key}", "k1", "", b"", 204),
         ("GET", "/v1/audit", "", "", b"", 200),
         ("GET", "/v1/usage", "", "", b"", 200),
+        ("GET", "/v1/functions/{function}/logs", "digits", "", b"", 200),
         ("GET", "/v1/tenants", "", "", b"", 200),
         ("PUT", "/v1/tenants/{tenant}", "new", &added, terms, 201),
         ("PUT", "/v1/tenants/{tenant}", "acme", JSON, b"{}", 200),

@@ -8,7 +8,7 @@ use crate::plane::{JSON, TAR, send};
 use crate::server::Server;
 
 /// Attempts at things of `other`, by paths that name it; `{}` stands for the tenant.
-const BY_NAME: [(&str, &str, &str, &[u8]); 34] = [
+const BY_NAME: [(&str, &str, &str, &[u8]); 35] = [
     ("GET", "/v1/tenants/{}/functions", "", b""),
     ("HEAD", "/v1/tenants/{}/functions", "", b""),
     ("GET", "/v1/tenants/{}/functions/theirs", "", b""),
@@ -35,6 +35,7 @@ const BY_NAME: [(&str, &str, &str, &[u8]); 34] = [
     ("DELETE", "/v1/tenants/{}/keys/root", "", b""),
     ("GET", "/v1/tenants/{}/audit", "", b""),
     ("GET", "/v1/tenants/{}/usage", "", b""),
+    ("GET", "/v1/tenants/{}/functions/theirs/logs", "", b""),
     ("GET", "/v1/tenants/{}/audit?after=1", "", b""),
     ("GET", "/v1/tenants/{}/whoami", "", b""),
     ("GET", "/v1/tenants/{}", "", b""),
