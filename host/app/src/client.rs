@@ -17,6 +17,7 @@ mod tenants;
 mod terminal;
 mod upload;
 mod url;
+mod usage;
 mod words;
 
 pub(crate) use self::access::{Access, Secret, user_folder};
@@ -32,4 +33,5 @@ pub(crate) use self::releases::{difference, releases, roll_back};
 pub(crate) use self::tenants::run as tenants;
 pub(crate) use self::terminal::warn;
 pub(crate) use self::url::ServerUrl;
+pub(crate) use self::usage::run as usage;
 pub(crate) use self::words::bytes as bytes_in_words;
