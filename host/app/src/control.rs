@@ -24,6 +24,7 @@ use sandmill_domain::control::{
 use sandmill_domain::ports::{Body, BoxFuture, Control, Keys};
 use sandmill_domain::{Advice, Code, Fault, FunctionName, Journal, ReleaseNumber, TenantId};
 use sandmill_telemetry::Telemetry;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use self::deploy::Wanted;
@@ -106,7 +107,7 @@ impl ControlPlane {
             this: Weak::clone(this),
             catalog,
             keys: Arc::default(),
-            accounts: Accounts::new(config.tenant_limits()),
+            accounts: Accounts::new(config.tenant_limits(), Handle::current().metrics().num_workers()),
             holdings,
             folders,
             following: Following::default(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use sandmill_catalog::{Digest, FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
-use sandmill_domain::ports::{Model, Plugin};
+use sandmill_domain::ports::{Model, Plugin, Share};
 use sandmill_domain::{FunctionLimits, Journal, ModelProfile, ReleaseNumber, TenantId};
 use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel, Placement};
 use sandmill_pipeline::{Account, Plugins, Release, ReleaseParts};
@@ -135,7 +135,8 @@ impl Deployer {
 
     fn load_model(&self, model: &ModelSpec, file: &Arc<ModelFile>, place: &Place) -> Result<OnnxModel> {
         let file = Arc::clone(file);
-        let source = ModelSource { name: model.name.clone(), read: Arc::new(move || file.read()) };
+        let share = Some(Arc::clone(&place.account) as Arc<dyn Share>);
+        let source = ModelSource { name: model.name.clone(), read: Arc::new(move || file.read()), share };
         let defaults = self.model_options.clone();
         let options = ModelOptions {
             threads: model.threads.unwrap_or(defaults.threads),

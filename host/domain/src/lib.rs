@@ -11,6 +11,7 @@ mod bundle;
 pub mod control;
 mod deadline;
 mod dtype;
+pub mod fair;
 mod fault;
 mod grants;
 mod identity;
@@ -23,6 +24,7 @@ pub mod ports;
 mod provider;
 mod signature;
 mod tensor;
+pub mod turns;
 mod urgency;
 
 pub use axes::{AXIS_MAX, AxisRule, Pad, PadValue};

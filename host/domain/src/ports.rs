@@ -3,6 +3,7 @@
 //! Ports are object-safe and called a handful of times per request.
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use crate::control::{Answered, Asked, Refused};
+use crate::fair::Flow;
 use crate::{
     Batch, Caller, Deadline, Fault, FunctionName, Lender, ModelInfo, ModelState, Priority, ReleaseNumber, Reply, Request,
     RequestHead, TenantId, Tensor, Urgency,
@@ -67,6 +69,18 @@ pub trait Model: Send + Sync {
     /// Of a release that answers only when it is asked for by its number: it need not be warm, and goes when nobody has called it
     /// for so long, until its next call. With none, it is kept as its function says.
     fn spare(&self, _idle: Option<Duration>) {}
+}
+
+/// What somebody has of the processors beside others who want them, too. Implemented by the pipeline, for a tenant.
+pub trait Share: Send + Sync {
+    /// What it is beside the others: the same for all work of one.
+    fn flow(&self) -> Flow;
+
+    /// How much it gets: in proportion to this.
+    fn weight(&self) -> NonZeroU32;
+
+    /// The same work for a thread that carries requests, of which each poll waits for its turn among all such work.
+    fn pace(self: Arc<Self>, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()>;
 }
 
 /// What one run gave.
@@ -298,6 +312,8 @@ pub struct Outcome {
 /// How long each stage of a call took, also one that failed; none for a stage that did not run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stages {
+    /// Waiting for the turns of other tenants' calls, all in all, a part of the other stages; none if there were no others.
+    pub turns: Option<Duration>,
     /// The plugin's preprocessing, its fresh instance included; or the decoding of the protocol's tensors.
     pub preprocess: Option<Duration>,
     /// Waiting for the model.

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::batch::Slot;
 use crate::lock;
 use crate::order::Room;
+use crate::processors::Processor;
 use crate::session::Live;
 use crate::watchdog::{Expire, Watch, Watchdog};
 
@@ -162,6 +163,8 @@ pub(crate) struct Run {
     pub(crate) here: bool,
     /// What it is made on, once that is known.
     pub(crate) live: OnceLock<Weak<Live>>,
+    /// The turn in which it is made, if there is one.
+    pub(crate) processor: OnceLock<Weak<Processor>>,
     /// One of the four below.
     progress: AtomicU8,
     /// Whether a deadline has passed while it was under way.
@@ -198,7 +201,8 @@ impl Run {
 
     fn with(options: RunOptions, owner: Weak<dyn Owner>, here: bool) -> ort::Result<Arc<Self>> {
         let (calls, progress, overran) = (AtomicUsize::new(1), AtomicU8::new(UNDER_WAY), AtomicBool::new(false));
-        Ok(Arc::new(Self { options, calls, owner, here, live: OnceLock::new(), progress, overran, watch: Mutex::new(None) }))
+        let (live, processor, watch) = (OnceLock::new(), OnceLock::new(), Mutex::new(None));
+        Ok(Arc::new(Self { options, calls, owner, here, live, processor, progress, overran, watch }))
     }
 
     /// The last to leave ends it. Whoever makes it leaves when all calls have joined: then a count of zero is final.

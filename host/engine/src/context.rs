@@ -21,6 +21,7 @@ use crate::call::{Answer, Call, Owner, Run, Work, full, late};
 use crate::lock;
 use crate::order::Rank;
 use crate::pad::Padding;
+use crate::processors::{Part, Processor};
 use crate::queue::{Fetched, Next, Queue};
 use crate::rows::{self, Rows};
 use crate::session::{Live, Seat, Stop};
@@ -33,6 +34,9 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 const SURPRISE: u32 = 4;
 /// unless it took less than this, where a page fault is already a surprise.
 const NO_SURPRISE: Duration = Duration::from_micros(200);
+
+/// A thread that waits for its turn on the processors looks so often whether its calls are still wanted.
+const TURN_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A model that has worked on them works for so long.
 const GOLDEN_PAUSE: Duration = Duration::from_secs(1);
@@ -119,6 +123,8 @@ struct Turn<'a> {
     begun: Instant,
     reason: BatchReason,
     here: bool,
+    /// The turn in which they run, on a thread of the model's own beside other tenants' models.
+    processor: Option<&'a Arc<Processor>>,
     /// Whether a run was left to itself, and its place given to another thread.
     lost: &'a Cell<bool>,
     /// What its last run was made on.
@@ -133,6 +139,8 @@ struct Shared {
     lender: Arc<dyn Lender>,
     watchdog: Arc<Watchdog>,
     patron: Weak<dyn Patron>,
+    /// What it has of the processors; none if it takes turns with nobody.
+    part: Option<Part>,
     /// Itself, for its runs.
     this: Weak<Self>,
     plan: OnceLock<Plan>,
@@ -160,18 +168,19 @@ pub(crate) struct Parts {
     pub(crate) lender: Arc<dyn Lender>,
     pub(crate) watchdog: Arc<Watchdog>,
     pub(crate) patron: Weak<dyn Patron>,
+    pub(crate) part: Option<Part>,
 }
 
 impl Contexts {
     /// Starts the threads, which run every call by itself until there is a plan.
     pub(crate) fn start(parts: Parts) -> io::Result<Self> {
-        let Parts { name, contexts: count, queue, seat, lender, watchdog, patron } = parts;
+        let Parts { name, contexts: count, queue, seat, lender, watchdog, patron, part } = parts;
         let (life, alive) = crossbeam_channel::bounded(0);
         let threads = Mutex::new(Threads { handles: Vec::with_capacity(count), life: Some(life) });
         let (plan, worked, called) = (OnceLock::new(), Mutex::default(), Mutex::default());
         let shared = Arc::new_cyclic(|this| {
             let this = Weak::clone(this);
-            Shared { name, queue, seat, lender, watchdog, patron, this, plan, worked, called, threads }
+            Shared { name, queue, seat, lender, watchdog, patron, part, this, plan, worked, called, threads }
         });
         // Whole before the first thread starts, so that a failed start ends those that did.
         let contexts = Self { shared, alive };
@@ -253,7 +262,13 @@ impl Drop for Contexts {
 fn start_task(shared: &Arc<Shared>) {
     let task = Task(Some(Arc::clone(shared)));
     match Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn(task.run())),
+        Ok(runtime) => {
+            let work = async { task.run() };
+            drop(match &shared.part {
+                Some(part) => runtime.spawn(after_all(part.pace(Box::pin(work)))),
+                None => runtime.spawn(after_all(work)),
+            });
+        }
         Err(_none) => {
             drop(task);
             shared.queue.leave_to_threads();
@@ -261,13 +276,17 @@ fn start_task(shared: &Arc<Shared>) {
     }
 }
 
+/// All that is ready on this thread goes first, and may bring more calls for the same run. That is no work and needs no turn.
+async fn after_all(work: impl Future<Output = ()>) {
+    tokio::task::yield_now().await;
+    work.await;
+}
+
 /// Gives its place back if it is dropped before it came, as when the runtime goes away.
 struct Task(Option<Arc<Shared>>);
 
 impl Task {
-    async fn run(mut self) {
-        // All that is ready on this thread goes first, and may bring more calls for the same run.
-        tokio::task::yield_now().await;
+    fn run(mut self) {
         let Some(shared) = self.0.take() else { return };
         let Some(fetched) = shared.queue.fetch(Instant::now()) else { return };
         if fetched.more {
@@ -279,7 +298,7 @@ impl Task {
 
 /// Makes a run on this thread, which carries requests.
 fn serve_here(shared: &Arc<Shared>, fetched: Fetched) {
-    if shared.serve(fetched, true) && shared.queue.done() {
+    if shared.serve(fetched, None, true) && shared.queue.done() {
         start_task(shared);
     }
 }
@@ -300,8 +319,11 @@ impl Shared {
         let thread = thread::Builder::new().name("engine-context".to_owned()).spawn(move || {
             // What is run here is long: whoever has a short run, or only a request to read, goes first.
             lower_haste();
-            while let Some(fetched) = shared.queue.wait() {
-                if !shared.serve(fetched, false) {
+            while shared.queue.wait() {
+                // Before anything is fetched: what comes until then may share the run, and what expires is none.
+                let Ok(processor) = shared.part.as_ref().map_or(Ok(None), |part| part.take(TURN_PATIENCE)) else { continue };
+                let Some(fetched) = shared.queue.take() else { continue };
+                if !shared.serve(fetched, processor.as_ref(), false) {
                     break;
                 }
                 shared.queue.done_on_thread();
@@ -321,9 +343,9 @@ impl Shared {
 
     /// Runs the calls, together if they are several; singly if that fails, so that a bad row fails nobody else's. `here` is on a
     /// thread that carries requests. False if the place of this thread was given to another meanwhile.
-    fn serve(&self, fetched: Fetched, here: bool) -> bool {
+    fn serve(&self, fetched: Fetched, processor: Option<&Arc<Processor>>, here: bool) -> bool {
         let (lost, live) = (Cell::new(false), RefCell::new(None));
-        let turn = Turn { begun: Instant::now(), reason: fetched.reason, here, lost: &lost, live: &live };
+        let turn = Turn { begun: Instant::now(), reason: fetched.reason, here, processor, lost: &lost, live: &live };
         let begin = |call: Arc<Call>| call.begin(turn.begun).map(|inputs| (call, inputs));
         let (calls, inputs): (Vec<_>, Vec<_>) = fetched.calls.into_iter().filter_map(begin).unzip();
         let left = if calls.len() > 1 { self.together(&calls, inputs, turn) } else { inputs };
@@ -413,6 +435,7 @@ impl Shared {
             return (wanted > 0).then(|| Err(Fault::new(Code::NotReady, "the model is going away")));
         };
         drop(run.live.set(Arc::downgrade(&live)));
+        drop(turn.processor.map(|processor| run.processor.set(Arc::downgrade(processor))));
         turn.live.replace(Some(Arc::clone(&live)));
         let (begun, started) = (cpu_time(), Instant::now());
         let ran = catch_unwind(AssertUnwindSafe(|| live.session.run(inputs, Stop(&run.options))));
@@ -501,6 +524,7 @@ impl Owner for Shared {
         if let Some(live) = run.live.get().and_then(Weak::upgrade) {
             live.abandon();
         }
+        run.processor.get().into_iter().for_each(Processor::take_away);
         if run.here {
             self.queue.leave_to_threads();
             self.queue.done();
@@ -527,6 +551,8 @@ mod tests {
     use sandmill_domain::{Axis, Deadline, Dtype, Signature, TensorSpec};
 
     use super::*;
+    use crate::processors::Processors;
+    use crate::processors::tests::part;
     use crate::test_support::{self, Fake, Idle};
 
     /// Contexts whose runs begin and end when the test says so, and echo their inputs.
@@ -717,6 +743,72 @@ mod tests {
         drop(gated.contexts.submit(tensor("x", 1), within(HOUR)).unwrap());
         assert_eq!(gated.contexts.take_called(), []);
         (0..2).for_each(|_| gated.end.send(()).unwrap());
+    }
+
+    /// Models of two tenants, two of the first and one of the second, on one processor. Each run tells whose it is, and ends when it
+    /// is told to.
+    struct Rivals {
+        processors: Arc<Processors>,
+        parts: [Part; 2],
+        models: [Contexts; 3],
+        begun: mpsc::Receiver<char>,
+        end: Sender<()>,
+    }
+
+    fn rivals() -> Rivals {
+        let processors = Processors::new(1);
+        let parts = [part(&processors), part(&processors)];
+        // Both are there.
+        parts.iter().for_each(|part| drop(part.take(HOUR).unwrap()));
+        let (begin, begun) = mpsc::channel();
+        let (end, ends) = crossbeam_channel::unbounded();
+        let models = [('a', 0), ('a', 0), ('b', 1)].map(|(name, whose)| {
+            let (begin, ends) = (Mutex::new(begin.clone()), ends.clone());
+            let fake = Fake(move |inputs: &[Tensor]| {
+                lock(&begin).send(name).unwrap();
+                ends.recv().unwrap();
+                Ok(inputs.to_vec())
+            });
+            let (queue, patron): (_, Arc<dyn Patron>) = (Queue::new(64, 1 << 20, 1), Arc::new(Idle));
+            test_support::contexts_of(queue, fake, &patron, Some(parts[whose].clone()))
+        });
+        Rivals { processors, parts, models, begun, end }
+    }
+
+    #[test]
+    fn a_flood_of_one_tenant_delays_anothers_run_by_one_run() {
+        let Rivals { processors, parts, models, begun, end } = rivals();
+        let [one, another, other] = &models;
+        let submit = |model: &Contexts| model.submit(tensor("x", 1), within(HOUR)).unwrap();
+        let flood: Vec<_> = (0..10).flat_map(|_| [submit(one), submit(another)]).collect();
+        for _ in 0..4 {
+            assert_eq!(begun.recv().unwrap(), 'a');
+            let answer = submit(other);
+            while processors.is_idle(&parts[1]) {
+                thread::yield_now();
+            }
+            assert!(begun.try_recv().is_err(), "there is one processor");
+            end.send(()).unwrap();
+            assert_eq!(begun.recv().unwrap(), 'b');
+            end.send(()).unwrap();
+            drop(answer);
+        }
+        drop(flood);
+        (0..20).for_each(|_| end.send(()).unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_run_that_does_not_end_keeps_no_turn() {
+        let Rivals { models, begun, end, .. } = rivals();
+        let stray = models[0].submit(tensor("x", 1), within(Duration::from_millis(5))).unwrap();
+        assert_eq!(begun.recv().unwrap(), 'a');
+        let expires = models[2].submit(tensor("x", 1), within(Duration::from_millis(5))).unwrap();
+        let waits = models[2].submit(tensor("y", 1), within(HOUR)).unwrap();
+        assert!(stray.wait().await.is_err() && expires.wait().await.is_err());
+        assert_eq!(begun.recv().unwrap(), 'b');
+        (0..2).for_each(|_| end.send(()).unwrap());
+        assert_eq!(waits.wait().await.unwrap().outputs, tensor("y", 1));
+        assert!(begun.try_recv().is_err(), "what had expired never ran");
     }
 
     #[test]

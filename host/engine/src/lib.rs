@@ -24,6 +24,7 @@ mod notebook;
 mod order;
 mod pad;
 mod pool;
+mod processors;
 mod profile;
 mod providers;
 mod quarantine;
@@ -58,6 +59,7 @@ use crate::hands::Hands;
 use crate::keeper::Threads;
 use crate::life::Life;
 use crate::pool::Pool;
+use crate::processors::{Part, Processors};
 use crate::profile::{Measure, Measured};
 use crate::queue::Queue;
 use crate::session::Seat;
@@ -144,6 +146,7 @@ pub struct Engine {
     trial_ground: Arc<TrialGround>,
     abandoned_max: usize,
     threads: Threads,
+    processors: Arc<Processors>,
 }
 
 impl Engine {
@@ -171,6 +174,7 @@ impl Engine {
             },
             abandoned_max: options.abandoned_max,
             threads: Threads::start(options.memory_bytes_max)?,
+            processors: Processors::of_this_machine(),
         })
     }
 
@@ -212,6 +216,10 @@ impl Engine {
         if !self.threads.keeper.make_room_for_first(cost) {
             return Err(LoadError::NoMemory { bytes: cost });
         }
+        // What a device runs takes no processor while it does, and so needs no turn on one.
+        let share = source.share.clone().filter(|_| placement.is_on_cpu());
+        let threads = u32::try_from(options.intra_threads).unwrap_or(u32::MAX);
+        let part = share.map(|share| Part { processors: Arc::clone(&self.processors), share, threads });
         let queue = Arc::new(Queue::new(options.queue_max, options.queue_bytes_max, options.threads));
         let seat = Arc::new(Seat::default());
         seat.remember(Arc::clone(&golden));
@@ -238,6 +246,7 @@ impl Engine {
             lender: Arc::clone(&self.builder.pool) as Arc<dyn Lender>,
             watchdog: Arc::clone(&self.builder.watchdog),
             patron: Arc::downgrade(&patron),
+            part,
         })?;
         self.threads.keeper.keep(&life);
         let (builder, mut options, profile) = (self.builder.clone(), options.clone(), OnceLock::new());
@@ -430,6 +439,7 @@ mod test_support {
     use crate::context::{Contexts, Parts, Patron};
     use crate::library;
     use crate::pool::Pool;
+    use crate::processors::Part;
     use crate::queue::Queue;
     use crate::session::{Live, Seat, Session, Stop};
     use crate::watchdog::Watchdog;
@@ -456,6 +466,16 @@ mod test_support {
 
     /// One context on such a session.
     pub(crate) fn contexts(queue: Queue, session: impl Session + 'static, patron: &Arc<dyn Patron>) -> Contexts {
+        contexts_of(queue, session, patron, None)
+    }
+
+    /// The same, taking turns with others.
+    pub(crate) fn contexts_of(
+        queue: Queue,
+        session: impl Session + 'static,
+        patron: &Arc<dyn Patron>,
+        part: Option<Part>,
+    ) -> Contexts {
         environment();
         let seat = Arc::new(Seat::default());
         seat.swap(Some(Live::new(Box::new(session))));
@@ -467,6 +487,7 @@ mod test_support {
             lender: Arc::new(Pool::new(1 << 20, 0)),
             watchdog: Arc::new(Watchdog::start().expect("a thread")),
             patron: Arc::downgrade(patron),
+            part,
         })
         .expect("threads")
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, LoadCanceler, SessionBuilder};
+use sandmill_domain::ports::Share;
 use sandmill_domain::{AxisRule, Batching, Fault, ModelInfo, Optimization, Provider};
 use sandmill_worker::Death;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,8 @@ pub struct ModelSource {
     pub name: String,
     /// Gives the ONNX file, whole, checked to be the one that it was: weights in files beside it are refused.
     pub read: Arc<Read>,
+    /// What its runs have of the processors beside those of others; none if they take turns with nobody.
+    pub share: Option<Arc<dyn Share>>,
 }
 
 /// Reads a file; an error is told to whoever runs the host.
@@ -49,7 +52,7 @@ impl ModelSource {
     /// A file that is kept in memory.
     pub fn of(name: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self { name: name.into(), read: Arc::new(move || Ok(bytes.clone())) }
+        Self { name: name.into(), read: Arc::new(move || Ok(bytes.clone())), share: None }
     }
 }
 

@@ -273,26 +273,27 @@ impl Queue {
         lock(&self.waiting).coming = false;
     }
 
-    /// For a thread: waits for the next batch, to be followed by [`Queue::done_on_thread`]; none when the queue is closed and empty.
-    pub(crate) fn wait(&self) -> Option<Fetched> {
+    /// For a thread: waits until there is a batch to [take](Queue::take); false when the queue is closed and empty.
+    pub(crate) fn wait(&self) -> bool {
         let mut waiting = lock(&self.waiting);
         loop {
-            let closed = waiting.closed;
-            if !closed && !matches!(waiting.gate, Gate::Open) {
-                waiting = self.sleep(waiting, None);
-                continue;
-            }
-            waiting = match waiting.for_threads.next(Instant::now()) {
-                Step::Run { places, reason } => {
-                    let calls = waiting.for_threads.take(&places);
-                    waiting.on_threads += 1;
-                    return Some(Fetched { calls, reason, more: false });
-                }
-                Step::Rest if closed => return None,
+            waiting = match waiting.next_for_thread() {
+                Step::Run { .. } => return true,
+                Step::Rest if waiting.closed => return false,
                 Step::Rest => self.sleep(waiting, None),
                 Step::Wait { until } => self.sleep(waiting, Some(until)),
             };
         }
+    }
+
+    /// The next batch for a thread, to be followed by [`Queue::done_on_thread`]; none if there is none after all: others took it, or
+    /// nobody waits for it any more.
+    pub(crate) fn take(&self) -> Option<Fetched> {
+        let mut waiting = lock(&self.waiting);
+        let Step::Run { places, reason } = waiting.next_for_thread() else { return None };
+        let calls = waiting.for_threads.take(&places);
+        waiting.on_threads += 1;
+        Some(Fetched { calls, reason, more: false })
     }
 
     /// A run on one of the model's threads is over, or left to itself.
@@ -341,6 +342,11 @@ impl Lane {
 }
 
 impl Waiting {
+    fn next_for_thread(&mut self) -> Step {
+        let holds = !self.closed && !matches!(self.gate, Gate::Open);
+        if holds { Step::Rest } else { self.for_threads.next(Instant::now()) }
+    }
+
     fn len(&self) -> usize {
         self.for_threads.calls.len() + self.for_tasks.calls.len()
     }
@@ -415,6 +421,10 @@ mod tests {
         let (call, outcome) = Call::new(work, slot, urgency);
         std::mem::forget(outcome);
         call
+    }
+
+    fn wait(queue: &Queue) -> Option<Fetched> {
+        queue.wait().then(|| queue.take()).flatten()
     }
 
     fn sends(queue: &Queue) -> bool {
@@ -492,7 +502,7 @@ mod tests {
         let queue = by_tasks(1);
         assert!(leaves(&queue, false));
         assert!(sends(&queue));
-        let fetched = queue.wait().unwrap();
+        let fetched = wait(&queue).unwrap();
         assert_eq!((fetched.calls.len(), fetched.reason), (1, BatchReason::Alone));
         assert_eq!(queue.fetch(Instant::now()).unwrap().calls.len(), 1);
     }
@@ -534,7 +544,7 @@ mod tests {
         for priority in [Priority::Low, Priority::Normal, Priority::Normal, Priority::High] {
             assert!(matches!(queue.push(of(&queue, priority), false), Ok(Next::Leave)));
         }
-        let fetched: Vec<_> = (0..4).map(|_| queue.wait().unwrap().calls[0].priority).collect();
+        let fetched: Vec<_> = (0..4).map(|_| wait(&queue).unwrap().calls[0].priority).collect();
         assert_eq!(fetched, [Priority::High, Priority::Normal, Priority::Normal, Priority::Low]);
     }
 
@@ -544,11 +554,11 @@ mod tests {
         assert!(sends(&queue));
         assert!(queue.leave_to_threads() && !queue.leave_to_threads());
         assert!(queue.fetch(Instant::now()).is_none());
-        assert_eq!(queue.wait().unwrap().calls.len(), 1);
+        assert_eq!(wait(&queue).unwrap().calls.len(), 1);
         assert!(leaves(&queue, true));
-        assert_eq!(queue.wait().unwrap().calls.len(), 1);
+        assert_eq!(wait(&queue).unwrap().calls.len(), 1);
         queue.close();
-        assert!(queue.wait().is_none());
+        assert!(wait(&queue).is_none());
         assert!(queue.push(call(&queue), true).is_err_and(|fault| fault.code == Code::NotReady));
     }
 
@@ -558,7 +568,7 @@ mod tests {
         queue.set(Policy { rows_max: 4, delay: Duration::from_millis(20), ..Policy::OFF }, None);
         let begun = Instant::now();
         queue.push(call(&queue), true).unwrap();
-        let fetched = queue.wait().unwrap();
+        let fetched = wait(&queue).unwrap();
         assert_eq!(fetched.reason, BatchReason::Delay);
         assert!(begun.elapsed() >= Duration::from_millis(20));
     }

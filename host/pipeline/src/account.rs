@@ -1,16 +1,25 @@
 //! What all functions of one tenant use together: requests, plugin instances, also those that wait for a model, and their memory.
-//! Taken with the ticket, before a body is read, so that a tenant at its bound costs the others nothing.
+//! Taken with the ticket, before a body is read, so that a tenant at its bound costs the others nothing. Besides, the tenant's weight,
+//! by which its calls take turns with those of others.
 
+use std::num::NonZeroU32;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use sandmill_domain::fair::Flow;
+use sandmill_domain::ports::{BoxFuture, Share};
 use sandmill_domain::{Advice, Code, Fault, TenantLimits};
 
 use crate::clock::now;
+use crate::turns::{Party, Turns};
 
 /// One tenant's account.
 #[derive(Debug)]
-pub struct Account(Mutex<Book>);
+pub struct Account {
+    book: Mutex<Book>,
+    party: Party,
+}
 
 #[derive(Debug)]
 struct Book {
@@ -42,10 +51,16 @@ pub(crate) struct Claim {
 }
 
 impl Account {
-    /// An account that nothing has been taken from.
+    /// An account that nothing has been taken from, of a tenant that takes turns with nobody.
     pub fn new(limits: TenantLimits) -> Arc<Self> {
+        Self::sharing(limits, NonZeroU32::MIN, &Turns::new(1))
+    }
+
+    /// Of one that takes turns with all others of these turns: of a weight of 3, it has three times what one of a weight of 1 has.
+    pub fn sharing(limits: TenantLimits, weight: NonZeroU32, turns: &Arc<Turns>) -> Arc<Self> {
         let bucket = Bucket { requests: f64::INFINITY, filled: now() };
-        Arc::new(Self(Mutex::new(Book { limits, used: Used::default(), bucket })))
+        let book = Mutex::new(Book { limits, used: Used::default(), bucket });
+        Arc::new(Self { book, party: Party::new(turns, weight) })
     }
 
     /// Its bounds.
@@ -58,8 +73,13 @@ impl Account {
         self.book().limits = limits;
     }
 
+    /// It has this weight from now on, calls under way included.
+    pub fn set_weight(&self, weight: NonZeroU32) {
+        self.party.set_weight(weight);
+    }
+
     fn book(&self) -> std::sync::MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a request, with an instance whose memory may grow to this much if plugins take part in it.
@@ -69,6 +89,27 @@ impl Account {
     pub(crate) fn claim(self: &Arc<Self>, memory_bytes: Option<usize>) -> Result<Claim, Fault> {
         self.book().claim(memory_bytes, now())?;
         Ok(Claim { account: Arc::clone(self), memory_bytes })
+    }
+}
+
+impl Share for Account {
+    fn flow(&self) -> Flow {
+        self.party.flow
+    }
+
+    fn weight(&self) -> NonZeroU32 {
+        self.party.weight()
+    }
+
+    fn pace(self: Arc<Self>, mut work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        Box::pin(async move { self.party.pace(Pin::new(&mut work)).await.0 })
+    }
+}
+
+impl Claim {
+    /// By what the call takes its turns.
+    pub(crate) fn party(&self) -> &Party {
+        &self.account.party
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whether a request may come in, decided from its head alone; and the ticket that it then holds.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
@@ -20,7 +21,7 @@ pub(crate) struct Admission {
     form: Form,
     terms: Terms,
     _permit: OwnedSemaphorePermit,
-    _claim: Claim,
+    claim: Claim,
 }
 
 impl Admission {
@@ -37,7 +38,7 @@ impl Admission {
         let permit = Arc::clone(&release.permits).try_acquire_owned().map_err(|_none| full(release))?;
         let has_plugins = form == Form::Function && !release.parts.plugins.are_none();
         let claim = release.parts.account.claim(has_plugins.then_some(release.parts.limits.plugin.memory_bytes_max))?;
-        Ok(Self { release: Arc::clone(release), form, terms, _permit: permit, _claim: claim })
+        Ok(Self { release: Arc::clone(release), form, terms, _permit: permit, claim })
     }
 }
 
@@ -56,8 +57,11 @@ impl Ticket for Admission {
 
     fn call(self: Box<Self>, request: Request) -> BoxFuture<'static, Outcome> {
         Box::pin(async move {
-            let Self { release, form, terms, _permit, _claim } = *self;
-            Call::new(&release, form, terms).run(request).await
+            let Self { release, form, terms, _permit, claim } = *self;
+            let call = pin!(Call::new(&release, form, terms).run(request));
+            let (mut outcome, waited) = claim.party().pace(call).await;
+            outcome.stages.turns = waited;
+            outcome
         })
     }
 }

@@ -11,7 +11,7 @@ use sandmill_domain::{
     Axis, Blame, Buffer, Code, Dtype, Fault, FunctionLimits, FunctionName, Lender, ModelInfo, ReleaseNumber, Reply, Request,
     RequestHead, Signature, TenantId, TenantLimits, Tensor, TensorSpec, Urgency,
 };
-use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts, Served};
+use sandmill_pipeline::{Account, Pipeline, Plugins, Release, ReleaseParts, Served, Turns};
 
 /// Gives its input back as its output, and counts its runs.
 struct Echo {
@@ -281,6 +281,24 @@ fn what_is_not_there_is_not_found() {
         assert_eq!(refusal(&pipeline, &target, &Method::POST).code, Code::NotFound, "{target:?}");
     }
     assert_eq!(refusal(&pipeline, &target(Form::Function), &Method::GET).code, Code::MethodNotAllowed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn calls_of_two_tenants_take_turns_and_say_how_long_they_waited() {
+    let turns = Turns::new(1);
+    let handled = || Plugins { handler: Some(Arc::new(Through::new())), ..Plugins::default() };
+    let tenants = [1, 3].map(|weight: u32| {
+        let account = Account::sharing(TenantLimits::UNLIMITED, weight.try_into().expect("not 0"), &turns);
+        pipeline_of(None, handled(), &account)
+    });
+    let waited = async |tenant: &Pipeline| {
+        let outcome = call(tenant, Form::Function, b"abc").await;
+        outcome.result.expect("a reply");
+        outcome.stages.turns
+    };
+    assert_eq!(waited(&tenants[0]).await, None, "it is alone");
+    assert!(waited(&tenants[1]).await.is_some());
+    assert!(waited(&tenants[0]).await.is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -42,6 +42,7 @@ fn count(telemetry: &Telemetry, function: &FunctionName) {
         received: 64,
         sent: 120,
         stages: Stages {
+            turns: None,
             preprocess: Some(Duration::from_micros(25)),
             queue: Some(Duration::from_micros(15)),
             inference: Some(Duration::from_micros(12)),

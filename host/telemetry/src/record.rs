@@ -67,6 +67,7 @@ impl Record<'_> {
                     blame = self.fault.map(|fault| fault.blame.name()),
                     error,
                     duration_us = micros(Some(self.duration)),
+                    turn_wait_us = micros(self.stages.turns),
                     preprocess_us = micros(self.stages.preprocess),
                     queue_us = micros(self.stages.queue),
                     inference_us = micros(self.stages.inference),

@@ -40,6 +40,7 @@ pub(crate) struct Families {
     requests: IntCounterVec,
     faults: IntCounterVec,
     request: HistogramVec,
+    turns: HistogramVec,
     preprocess: HistogramVec,
     queue: HistogramVec,
     inference: HistogramVec,
@@ -65,6 +66,7 @@ impl Families {
             requests: page.counters("requests_total", "Requests answered.", &["tenant", "function", "form", "status"])?,
             faults: page.counters("faults_total", "Requests that failed.", &["tenant", "function", "code", "blame"])?,
             request: page.histograms("request_duration_seconds", "From the request's head to its answer.")?,
+            turns: page.histograms("turn_wait_duration_seconds", "Waiting for other tenants' calls to have their turns.")?,
             preprocess: page.histograms("preprocess_duration_seconds", "The plugin's preprocessing, or decoding tensors.")?,
             queue: page.histograms("queue_duration_seconds", "Waiting for the model.")?,
             inference: page.histograms("inference_duration_seconds", "The model's run.")?,
@@ -205,6 +207,7 @@ struct Sums {
     sent: Option<LocalIntCounter>,
     plugin_inferences: Option<LocalIntCounter>,
     request: Option<LocalHistogram>,
+    turns: Option<LocalHistogram>,
     preprocess: Option<LocalHistogram>,
     queue: Option<LocalHistogram>,
     inference: Option<LocalHistogram>,
@@ -312,8 +315,9 @@ impl Sums {
         request.observe(record.duration.as_secs_f64());
         add(&mut self.received, &families.received, record.received);
         add(&mut self.sent, &families.sent, record.sent);
-        let Stages { preprocess, queue, inference, postprocess, handle, batch, plugin } = &record.stages;
+        let Stages { turns, preprocess, queue, inference, postprocess, handle, batch, plugin } = &record.stages;
         for (sum, family, duration) in [
+            (&mut self.turns, &families.turns, turns),
             (&mut self.preprocess, &families.preprocess, preprocess),
             (&mut self.queue, &families.queue, queue),
             (&mut self.inference, &families.inference, inference),
@@ -370,6 +374,7 @@ impl Sums {
         self.plugin_seconds.iter().for_each(LocalCounter::flush);
         let histograms = [
             &self.request,
+            &self.turns,
             &self.preprocess,
             &self.queue,
             &self.inference,

@@ -187,7 +187,7 @@ impl ControlPlane {
     pub(crate) fn take_over(&self, snapshot: &Snapshot) {
         self.keys.set(snapshot);
         for (name, tenant) in snapshot.system.state.tenants() {
-            self.accounts.set(name, &tenant.quotas);
+            self.accounts.set(name, tenant.weight, &tenant.quotas);
         }
     }
 

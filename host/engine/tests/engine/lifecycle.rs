@@ -164,7 +164,7 @@ fn takeable() -> (ModelSource, Arc<AtomicBool>) {
     let taken = Arc::clone(&gone);
     let bytes: bytes::Bytes = digits_bytes().into();
     let read = move || if taken.load(Ordering::SeqCst) { Err("it is another one now".to_owned()) } else { Ok(bytes.clone()) };
-    (ModelSource { name: "digits".into(), read: Arc::new(read) }, gone)
+    (ModelSource { name: "digits".into(), read: Arc::new(read), share: None }, gone)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
