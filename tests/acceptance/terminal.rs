@@ -187,6 +187,7 @@ fn go_back(person: &Person) {
     says(&used, &["requests", "spam"]);
     assert!(person.json("usage --profile acme")["hours"][0]["functions"]["spam"]["requests"].as_u64() >= Some(1), "{used}");
     says(&person.does("usage --tenant default"), &["nothing was used"]);
+    says(&person.does("logs spam --tenant acme"), &["has said nothing"]);
     says(&person.does("audit --operators"), &["tenant_added", "init"]);
     person.fails(3, "audit --profile acme", &["403", "admin", "whoami"]);
 }
