@@ -183,6 +183,11 @@ fn go_back(person: &Person) {
     says(&person.does("audit --tenant acme"), &["released", "rolled_back", "spam 1", "127.0.0.1"]);
     let audit = person.json("audit --tenant acme --after 3");
     assert_eq!((&audit["entries"][0]["what"], &audit["entries"][0]["of"]), (&"rolled_back".into(), &"spam 1".into()));
+    let used = person.does("usage --tenant acme --last 1h");
+    says(&used, &["requests", "spam"]);
+    assert!(person.json("usage --profile acme")["hours"][0]["functions"]["spam"]["requests"].as_u64() >= Some(1), "{used}");
+    says(&person.does("usage --tenant default"), &["nothing was used"]);
+    says(&person.does("logs spam --tenant acme"), &["has said nothing"]);
     says(&person.does("audit --operators"), &["tenant_added", "init"]);
     person.fails(3, "audit --profile acme", &["403", "admin", "whoami"]);
 }

@@ -60,6 +60,12 @@ fn keys_that_are_wrong() {
     person.fails(1, &format!("whoami --key-file {garbage}"), &["no key", "garbage"]);
     person.fails(1, "whoami --key-file /nowhere", &["/nowhere"]);
     person.fails(1, "keys revoke sm_0123456789_abcdef", &["a whole key"]);
+    // The profile that `init` made names a tenant; another with the same key does not.
+    let profiles = std::fs::read_to_string(person.profiles()).expect("read");
+    let other: String = profiles.lines().filter(|line| !line.starts_with("tenant")).map(|line| format!("{line}\n")).collect();
+    std::fs::write(person.profiles(), other).expect("written");
+    person.fails(3, "functions", &["400", "--tenant NAME"]);
+    says(&person.does("functions --tenant default"), &["no functions yet"]);
     let output = person.command("whoami").env("SANDMILL_KEY", "sm_0000000000_11").output().expect("it runs");
     assert_eq!(output.status.code(), Some(3), "the environment is over the profile");
     // Over both is the command line, here with a key from a pipe.
@@ -117,6 +123,7 @@ fn servers_that_are_not_there() {
         assert_eq!(output.status.code(), Some(2), "{line}: {}", text(&output.stderr));
     }
     says(&text(&person.types("--help").stdout), &["Exit codes", "SANDMILL_KEY"]);
+    assert!(person.json("version")["plugins"].is_string() && person.json("profile list")["profiles"].is_array());
     says(&person.does("completions bash"), &["_sandmill", "rollback"]);
 }
 

@@ -12,8 +12,8 @@ use clap_complete::Shell;
 
 pub(crate) use self::access::{KeyArguments, KeysCommand, TenantsCommand, TermArguments};
 pub(crate) use self::remote::{
-    AuditOptions, DeleteOptions, DeployOptions, DifferenceOptions, FunctionsOptions, KeysOptions, OwnerOptions, ReleasesOptions,
-    RemoteOptions, RollBackOptions, TenantsOptions, WhoAmIOptions, WhoOptions,
+    AuditOptions, DeleteOptions, DeployOptions, DifferenceOptions, FunctionsOptions, KeysOptions, LogsOptions, OwnerOptions,
+    ReleasesOptions, RemoteOptions, RollBackOptions, TenantsOptions, UsageOptions, WhoAmIOptions, WhoOptions,
 };
 pub(crate) use self::store::{DoctorOptions, InitOptions, ProfileCommand, ProfileOptions, ProfileSetOptions};
 use crate::client::ServerUrl;
@@ -76,6 +76,10 @@ pub(crate) enum Command {
     Tenants(TenantsOptions),
     /// Say who changed what, and when.
     Audit(AuditOptions),
+    /// Print what a function's plugins said, and why they failed.
+    Logs(LogsOptions),
+    /// Say what functions used, hour by hour.
+    Usage(UsageOptions),
     /// Remember a server, and the key for it.
     Profile(ProfileOptions),
     /// Look through a store: every record, every upload. It changes nothing.

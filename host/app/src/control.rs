@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use futures_util::future::join_all;
 use sandmill_catalog::store::{Author, Catalog, Label, Revision, Store, StoreOptions, SystemChange, TenantChange, TenantState};
 use sandmill_catalog::{ArchiveLimits, FileLimits};
 use sandmill_domain::control::{
@@ -72,7 +73,9 @@ pub(crate) struct ControlPlane {
     books: Books,
     /// Whether there are functions that should answer and do not yet.
     starting: AtomicBool,
-    /// Deployments at work,
+    /// Releases that are being loaded because the catalog says so,
+    loads: Semaphore,
+    /// deployments at work,
     deploys: Semaphore,
     /// those that wait included,
     deploys_waiting: Semaphore,
@@ -115,6 +118,7 @@ impl ControlPlane {
             poll: config.store.poll(),
             books: config.store.books(),
             starting: AtomicBool::new(true),
+            loads: Semaphore::new(config.store.deploys_max()),
             deploys: Semaphore::new(config.store.deploys_max()),
             deploys_waiting: Semaphore::new(config.store.deploys_max() + config.store.deploys_waiting_max()),
             tenants: Mutex::default(),
@@ -160,7 +164,7 @@ impl ControlPlane {
 
     /// Has all functions answer that can; with those that cannot, the host is up all the same.
     pub(crate) async fn serve_all(&self) -> Vec<Name> {
-        self.settle().await;
+        join_all(self.settle()).await;
         self.starting.store(false, Ordering::Relaxed);
         self.holdings.names()
     }
@@ -454,7 +458,7 @@ impl ControlPlane {
         self.catalog.change_system(revision, author, change).await.map_err(refused)?;
         // Its log is read before anybody asks for it.
         self.catalog.refresh().await.map_err(views::store_fault)?;
-        self.settle().await;
+        join_all(self.settle()).await;
         let Some(detail) = self.tenant_detail(name) else {
             self.accounts.forget(name);
             return Ok(self.answered_by_system(Answer::Gone {}));

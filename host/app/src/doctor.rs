@@ -58,7 +58,10 @@ fn in_words(location: &str, report: &Report) -> String {
         lines.extend(log.troubles.iter().map(|found| format!("  {}", trouble(found))));
         if !log.orphans.is_empty() {
             let size = bytes_in_words(log.orphans.iter().map(|orphan| orphan.bytes).sum());
-            lines.push(format!("  {} objects that nothing names take {size}; they do no harm", log.orphans.len()));
+            lines.push(format!(
+                "  {} objects that nothing names take {size}; a host that serves the store deletes them",
+                log.orphans.len()
+            ));
         }
     }
     let troubles: usize = report.logs.iter().map(|log| log.troubles.len()).sum();

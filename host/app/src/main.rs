@@ -65,6 +65,8 @@ fn run(command: &Command, json: bool) -> Result<()> {
         Command::Keys(options) => client::keys(options, json),
         Command::Tenants(options) => client::tenants(options, json),
         Command::Audit(options) => client::audit(options, json),
+        Command::Logs(options) => client::logs(options, json),
+        Command::Usage(options) => client::usage(options, json),
         Command::Profile(options) => client::profile(options, json),
         Command::Completions(options) => report::completions(options),
         Command::Version => report::version(json),

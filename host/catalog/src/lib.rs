@@ -1,5 +1,5 @@
 //! What is served: function folders, read at start for the tenant that a host without others has; and the durable [`store`] of
-//! tenants, what they uploaded and what they released, which is not served from yet.
+//! tenants, what they uploaded and what they released.
 //!
 //! A folder is read whole before anything of it is believed: every error of every folder is found in one go, with file, line
 //! and key. Nothing here knows what a model or a plugin does: they are bytes with a digest. The reader of TOML documents

@@ -425,7 +425,7 @@ pub struct AuditEntry {
 }
 
 /// What was used in one hour.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HourUsage {
     /// Its beginning, in milliseconds since 1970.
     pub from_ms: u64,
@@ -434,7 +434,7 @@ pub struct HourUsage {
 }
 
 /// What a function used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FunctionUsage {
     /// Requests that reached it, refused ones included.
     pub requests: u64,

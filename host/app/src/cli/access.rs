@@ -129,7 +129,8 @@ fn quota(text: &str) -> Result<QuotaArgument, String> {
     Ok(QuotaArgument { name, max })
 }
 
-fn seconds(text: &str) -> Result<u64, String> {
+/// A time that people write.
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let wrong = || "a time is a number and a unit, such as 45s, 30m, 12h, 30d or 52w".to_owned();
     let unit = match text.chars().next_back() {
         Some('s') => 1,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 use sandmill_domain::{FunctionName, TenantId};
 
+use super::access::seconds;
 use super::{KeysCommand, TenantsCommand};
 use crate::client::ServerUrl;
 
@@ -132,6 +133,30 @@ pub(crate) struct AuditOptions {
     pub(crate) after: u64,
     #[command(flatten)]
     pub(crate) owner: OwnerOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsOptions {
+    /// Whose.
+    #[arg(value_parser = FunctionName::new)]
+    pub(crate) function: FunctionName,
+    /// Go on as lines come, until Ctrl-C.
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// Only what came after the line of this number.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    pub(crate) after: u64,
+    #[command(flatten)]
+    pub(crate) remote: RemoteOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UsageOptions {
+    /// How far back, such as 24h, 30d or 52w.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = seconds)]
+    pub(crate) last: u64,
+    #[command(flatten)]
+    pub(crate) remote: RemoteOptions,
 }
 
 #[derive(Debug, Args)]

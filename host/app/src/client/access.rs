@@ -29,7 +29,7 @@ impl Secret {
     pub(crate) fn new(text: &str) -> Result<Self> {
         let text = text.trim();
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
-        if text.is_empty() || !text.bytes().all(is_token) {
+        if text.is_empty() || text.len() as u64 > KEY_BYTES_MAX || !text.bytes().all(is_token) {
             bail!("this is no key: a key looks like sm_…, and stands alone");
         }
         Ok(Self(text.to_owned()))
@@ -45,7 +45,7 @@ impl Secret {
             }
         };
         let mut text = String::new();
-        source.take(KEY_BYTES_MAX).read_to_string(&mut text).with_context(|| format!("cannot read {name}"))?;
+        source.take(KEY_BYTES_MAX + 1).read_to_string(&mut text).with_context(|| format!("cannot read {name}"))?;
         Self::new(&text).with_context(|| name)
     }
 

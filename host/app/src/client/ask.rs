@@ -18,6 +18,9 @@ use crate::report::{json, say};
 /// The largest answer that is taken: five hundred records, a thousand functions.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
+/// What an operator forgets.
+const WHOSE: &str = "an operator says whose things are meant: --tenant NAME, SANDMILL_TENANT, or `sandmill profile set`";
+
 /// How long most answers may take.
 const TIME: Duration = Duration::from_secs(60);
 
@@ -117,6 +120,7 @@ impl Plane {
     ) -> Result<Told> {
         let Access { control, trust, key, .. } = &self.access;
         let mut request = Request::new(body);
+        let is_plain = matches!(method, Method::GET | Method::DELETE);
         *request.method_mut() = method;
         *request.uri_mut() = control.path(path).parse().with_context(|| format!("`{path}` is no path"))?;
         let authorization = key.as_ref().map(|key| (AUTHORIZATION, key.header()));
@@ -124,7 +128,10 @@ impl Plane {
         let how = Exchange { server: control, trust, time: self.time, bytes_max: ANSWER_BYTES_MAX };
         let answer = exchange(&how, request).await?;
         if !answer.status.is_success() {
-            return Err(Refusal::new(answer.status, answer.body).into());
+            let refusal = Refusal::new(answer.status, answer.body);
+            // Nothing else can be wrong with what has no body, and whose path was made here.
+            let is_bare = self.access.tenant.is_none() && is_plain;
+            return Err(if is_bare { refusal.if_invalid(WHOSE) } else { refusal }.into());
         }
         Ok(Told { revision: revision(&answer.headers), body: answer.body })
     }

@@ -17,6 +17,8 @@ pub(crate) struct Refusal {
     /// As it came.
     pub(crate) body: Bytes,
     problem: Problem,
+    /// What this client knows besides.
+    advice: Option<&'static str>,
 }
 
 /// RFC 9457; of functions, `error`.
@@ -33,7 +35,13 @@ struct Problem {
 impl Refusal {
     pub(crate) fn new(status: StatusCode, body: Bytes) -> Self {
         let problem = serde_json::from_slice(&body).unwrap_or_default();
-        Self { status, body, problem }
+        Self { status, body, problem, advice: None }
+    }
+
+    /// The same, with what to do about what is wrong with the request itself.
+    pub(crate) fn if_invalid(self, advice: &'static str) -> Self {
+        let advice = Some(advice).filter(|_| self.status == StatusCode::BAD_REQUEST);
+        Self { advice, ..self }
     }
 
     /// Whether the fault is the caller's.
@@ -80,7 +88,7 @@ impl fmt::Display for Refusal {
             write!(f, " at the step `{step}`")?;
         }
         write!(f, ": {}", self.what())?;
-        if let Some(advice) = self.what_to_do() {
+        if let Some(advice) = self.advice.or_else(|| self.what_to_do()) {
             write!(f, "\n  {advice}")?;
         }
         Ok(())

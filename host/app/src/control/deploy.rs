@@ -148,11 +148,12 @@ impl ControlPlane {
     ) -> Result<ReleaseNumber, Refused> {
         let (tenant, function) = &wanted.name;
         let mut again = true;
+        let mut number = held.number();
         loop {
             let blobs = self.upload(tenant, files).await.map_err(|error| Refused::from(store_fault(error)).at(Step::Store))?;
             clock.step(Step::Store);
             let change = |state: &TenantState| {
-                let number = state.next_number(function);
+                number = state.next_number(function);
                 let (function, manifest, files) = (function.clone(), manifest.clone(), blobs.clone());
                 Ok(TenantChange::Released { function, number, manifest, files, pins: BTreeSet::new() })
             };
@@ -163,14 +164,16 @@ impl ControlPlane {
                 Err(error) => return Err(refused(error).at(Step::Publish)),
             }
         }
-        // Another host may have released it again since: then its own is followed to.
-        let Some(now) = self.function(&wanted.name) else { return Ok(held.number()) };
-        let number = now.current.number;
-        let held = Arc::new(if number == held.number() { held } else { held.renumbered(number) });
-        if now.current.by == wanted.author.by && now.current.manifest == manifest {
-            self.serve(&wanted.name, &now, held).await;
-        } else {
-            self.settle_function(&wanted.name).await;
+        match self.function(&wanted.name).filter(|now| now.current.number == number) {
+            Some(now) => {
+                let held = if number == held.number() { held } else { held.renumbered(number) };
+                self.serve(&wanted.name, &now, Arc::new(held)).await;
+            }
+            // Another host has released it again since, or taken it back: it is followed.
+            None => {
+                self.drop_later(held);
+                self.settle_function(&wanted.name).await;
+            }
         }
         clock.step(Step::Publish);
         Ok(number)

@@ -1,7 +1,7 @@
 //! Has this host serve what the catalog says: every function's current release answers, the kept ones answer by their numbers, and
 //! what cannot be loaded leaves what was served before. Follows what other hosts change.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result, anyhow};
 use sandmill_catalog::store::{Function, Grace, Release, Revision, Snapshot};
 use sandmill_domain::ports::Model;
-use sandmill_domain::{FunctionName, TenantId};
+use sandmill_domain::{FunctionName, ReleaseNumber, TenantId};
 use tokio::sync::OwnedMutexGuard;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use super::ControlPlane;
@@ -25,6 +25,9 @@ const RETRY_MAX: Duration = Duration::from_secs(300);
 const WARM_TIME: Duration = Duration::from_secs(60);
 const WARM_STEP: Duration = Duration::from_millis(5);
 
+/// Functions whose turns are remembered although nobody has one.
+const TURNS_MAX: usize = 10_000;
+
 /// A function of a tenant.
 pub(crate) type Name = (TenantId, FunctionName);
 
@@ -37,6 +40,8 @@ pub(crate) struct Following {
     troubles: Mutex<HashMap<Name, Trouble>>,
     /// Whoever makes releases of a function, or serves others of it, has its turn.
     turns: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
+    /// Kept releases that cannot be loaded here any more: they are not tried again.
+    lost: Mutex<HashSet<(Name, ReleaseNumber)>>,
 }
 
 /// Why a release that should answer does not.
@@ -49,8 +54,21 @@ struct Trouble {
 impl Following {
     /// Waits until nobody else is at the function.
     pub(crate) async fn turn(&self, name: &Name) -> OwnedMutexGuard<()> {
-        let turn = Arc::clone(lock(&self.turns).entry(name.clone()).or_default());
-        turn.lock_owned().await
+        self.turns_of(name).lock_owned().await
+    }
+
+    /// The same, if nobody is.
+    fn free_turn(&self, name: &Name) -> Option<OwnedMutexGuard<()>> {
+        self.turns_of(name).try_lock_owned().ok()
+    }
+
+    fn turns_of(&self, name: &Name) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = lock(&self.turns);
+        if turns.len() >= TURNS_MAX {
+            // Whoever waits for one, or has it, holds it.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        Arc::clone(turns.entry(name.clone()).or_default())
     }
 
     /// Why a function's current release does not answer on this host; none if it does, or is just being loaded.
@@ -89,7 +107,7 @@ impl ControlPlane {
                 tracing::info!("the store can be read again");
             }
             is_lost = refreshed.is_err();
-            self.settle().await;
+            drop(self.settle());
             let holdings = Arc::clone(&self.holdings);
             drop(spawn_blocking(move || holdings.sweep()).await);
         }
@@ -127,30 +145,42 @@ impl ControlPlane {
         }
     }
 
-    /// Brings what is served to what the catalog says. What cannot be done now is tried again in a later round.
-    pub(crate) async fn settle(&self) {
+    /// Begins to bring what is served to what the catalog says: a task for each function that differs, and none for one that somebody
+    /// is at. A release that takes long to load holds up no other function.
+    pub(crate) fn settle(&self) -> Vec<JoinHandle<()>> {
         let snapshot = self.catalog.snapshot();
         self.take_over(&snapshot);
+        let mut tasks = Vec::new();
         for (tenant, head) in &snapshot.tenants {
             if lock(&self.following.settled).get(tenant) == Some(&head.revision) {
                 continue;
             }
-            let mut all = true;
-            for function in head.state.functions().keys() {
-                let name = (tenant.clone(), function.clone());
-                let _turn = self.following.turn(&name).await;
-                all &= self.settle_function(&name).await;
-            }
-            if all {
+            let functions = head.state.functions().iter().map(|(name, function)| ((tenant.clone(), name.clone()), function));
+            let differ: Vec<_> =
+                functions.filter(|(name, function)| !self.is_settled(name, function)).map(|(name, _)| name).collect();
+            if differ.is_empty() {
                 lock(&self.following.settled).insert(tenant.clone(), head.revision);
             }
+            tasks.extend(differ.into_iter().filter_map(|name| self.spawn_settling(name)));
         }
-        for name in self.holdings.names() {
-            let _turn = self.following.turn(&name).await;
-            if self.function(&name).is_none() {
-                self.forget(&name);
-            }
-        }
+        let gone = self.holdings.names().into_iter().filter(|name| self.function(name).is_none());
+        tasks.extend(gone.filter_map(|name| self.spawn_settling(name)));
+        tasks
+    }
+
+    fn spawn_settling(&self, name: Name) -> Option<JoinHandle<()>> {
+        let (turn, plane) = (self.following.free_turn(&name)?, self.this.upgrade()?);
+        Some(tokio::spawn(async move {
+            let _turn = turn;
+            plane.settle_function(&name).await;
+        }))
+    }
+
+    /// Whether a function is served as the catalog says, kept releases included.
+    fn is_settled(&self, name: &Name, function: &Function) -> bool {
+        let is_lost = |release: &Release| lock(&self.following.lost).contains(&(name.clone(), release.number));
+        let answers = self.holdings.current(&name.0, &name.1).is_some_and(|held| held.number() == function.current.number);
+        answers && function.before.iter().all(|release| self.find(name, release).is_some() || is_lost(release))
     }
 
     /// Keys and bounds hold at once.
@@ -173,16 +203,16 @@ impl ControlPlane {
         self.meter.read();
         self.holdings.withdraw(&name.0, &name.1);
         lock(&self.following.troubles).remove(name);
+        lock(&self.following.lost).retain(|(lost, _)| lost != name);
     }
 
-    /// Serves a function as the catalog says, by whoever has its turn; whether all of it is served.
-    pub(crate) async fn settle_function(&self, name: &Name) -> bool {
+    /// Serves a function as the catalog says, as far as that can be now, by whoever has its turn.
+    pub(crate) async fn settle_function(&self, name: &Name) {
         let Some(function) = self.function(name) else {
-            self.forget(name);
-            return true;
+            return self.forget(name);
         };
         if !self.following.may_try(name) {
-            return false;
+            return;
         }
         match self.hold(name, &function.current).await {
             Ok(current) => {
@@ -192,11 +222,13 @@ impl ControlPlane {
             Err(error) => {
                 let why = format!("release {}: {error:#}", function.current.number);
                 tracing::error!(tenant = %name.0, function = %name.1, why, "a release cannot be served here: what was served before goes on");
-                self.following.failed(name, why);
-                return false;
+                return self.following.failed(name, why);
             }
         }
-        self.hold_kept(name, &function).await
+        if !self.is_starting() {
+            // All functions answer before any has its past.
+            self.hold_kept(name, &function).await;
+        }
     }
 
     /// Has a release answer, with those beside it that are loaded.
@@ -213,18 +245,11 @@ impl ControlPlane {
     }
 
     /// The kept releases answer by their numbers, too. One that cannot be loaded any more is left out.
-    async fn hold_kept(&self, name: &Name, function: &Function) -> bool {
-        for release in &function.before {
-            if self.is_starting() {
-                // All functions answer before any has its past.
-                return false;
-            }
-            if self.find(name, release).is_some() {
-                continue;
-            }
+    async fn hold_kept(&self, name: &Name, function: &Function) {
+        for release in function.before.iter().filter(|release| self.find(name, release).is_none()) {
             match self.hold(name, release).await {
                 Ok(other) => {
-                    let Some(current) = self.holdings.current(&name.0, &name.1) else { return false };
+                    let Some(current) = self.holdings.current(&name.0, &name.1) else { return };
                     let mut others = self.holdings.of(&name.0, &name.1);
                     others.retain(|held| !Arc::ptr_eq(held, &current));
                     others.push(other);
@@ -233,10 +258,10 @@ impl ControlPlane {
                 Err(error) => {
                     let why = format!("{error:#}");
                     tracing::warn!(tenant = %name.0, function = %name.1, release = %release.number, why, "a kept release cannot be loaded");
+                    lock(&self.following.lost).insert((name.clone(), release.number));
                 }
             }
         }
-        true
     }
 
     fn find(&self, name: &Name, release: &Release) -> Option<Arc<Held>> {
@@ -248,6 +273,7 @@ impl ControlPlane {
         if let Some(held) = self.find(name, release) {
             return Ok(held);
         }
+        let _loading = self.loads.acquire().await?;
         let folder = self.folders.make()?;
         let path = folder.path().join(name.1.as_str());
         fs::create_dir(&path)?;
