@@ -11,15 +11,16 @@ OTHERS := digits-js digits-py
 BENCHED := pass table runs
 WASM_TARGETS := wasm32-unknown-unknown wasm32-wasip2
 
-.PHONY: help run test check fuzz asan plugins bench setup setup-tests clean tools build components warm
+.PHONY: help run test check fuzz fuzz-api asan plugins bench setup setup-tests clean tools build components warm
 
 help:
 	@echo "make run      serve the examples on 127.0.0.1:8080"
 	@echo "make test     all tests"
 	@echo "make check    format, lints, the house's own test, documentation"
 	@echo "make fuzz     mutated plugins, loaded and called: a minute, or FUZZ_SECONDS"
+	@echo "make fuzz-api the control API, asked by its own description"
 	@echo "make plugins  build the examples' plugins"
-	@echo "make bench    measure the examples' functions; needs wrk"
+	@echo "make bench    measure the examples' functions, and other servers beside them; needs wrk"
 	@echo "make setup    fetch what the others need: Wasm targets, ONNX Runtime, models"
 	@echo "make clean    remove what was built and fetched"
 
@@ -59,10 +60,16 @@ fuzz: tools
 		-max_total_time=$(FUZZ_SECONDS) -timeout=30 -rss_limit_mb=3000 -max_len=131072 -mutate_depth=1
 
 bench: setup plugins
-	$(CARGO) build --release --locked -p sandmill-bench-sandbox
+	$(CARGO) build --release --locked -p sandmill-bench-sandbox -p sandmill-bench-bare
 	$(CARGO) build --release --locked -p sandmill-engine --example sessions
 	$(CARGO) build --release --locked -p sandmill-telemetry --example recording
-	bench/run
+	$(CARGO) build --profile dist --locked -p sandmill
+	SANDMILL=$(TARGET)/dist/sandmill bench/run
+	SANDMILL=$(TARGET)/dist/sandmill bench/compare
+
+# The control API, asked what its own description says; FUZZ_EXAMPLES for each of its operations.
+fuzz-api: setup build
+	$(PYTHON) tests/fuzz_api.py $(SANDMILL)
 
 plugins: build
 	@$(MAKE) --no-print-directory components

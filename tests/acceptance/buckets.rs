@@ -28,7 +28,10 @@ impl Bucket {
     }
 
     fn host(&self, shop: &Workshop) -> Server {
-        let config = format!("[store]\nlocation = 's3://bucket'\nwork = {:?}\npoll_ms = 500\n", shop.path().join("work"));
+        let config = format!(
+            "[store]\nlocation = 's3://bucket'\nwork = {:?}\npoll_ms = 500\nchanges_per_minute_max = 100000\n",
+            shop.path().join("work")
+        );
         let variables = [
             ("AWS_ENDPOINT", self.endpoint.as_str()),
             ("AWS_ALLOW_HTTP", "true"),

@@ -98,6 +98,18 @@ pub(crate) struct Server {
     _folder: TempDir,
 }
 
+/// The binary under a limit that the shell sets.
+fn limited(limit: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{limit}; exec \"$0\" \"$@\"")]).arg(sandmill().get_program());
+    command
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .env("XDG_CACHE_HOME", root().join("target/test-cache"))
+        .env("XDG_STATE_HOME", root().join("target/test-state"));
+    command
+}
+
 impl Server {
     /// Serves these function folders with default settings.
     pub(crate) fn start(functions: &[PathBuf]) -> Self {
@@ -130,15 +142,13 @@ impl Server {
 
     /// Serves these function folders under a soft limit of this many file descriptors, and waits until it is ready.
     pub(crate) fn with_descriptors(soft: u32, functions: &[PathBuf]) -> Self {
-        let binary = sandmill();
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!("ulimit -Sn {soft}; exec \"$0\" \"$@\"")]).arg(binary.get_program());
-        command
-            .current_dir(root())
-            .stdin(Stdio::null())
-            .env("XDG_CACHE_HOME", root().join("target/test-cache"))
-            .env("XDG_STATE_HOME", root().join("target/test-state"));
-        Self::ready(Self::spawn("", functions, command))
+        Self::ready(Self::spawn("", functions, limited(&format!("ulimit -Sn {soft}"))))
+    }
+
+    /// Serves what this configuration says on a machine that takes no file of more than this many blocks, of 512 or 1024 bytes: as a
+    /// full disk does, it ends a write in the middle.
+    pub(crate) fn with_files_of(blocks: u32, config: &str) -> Self {
+        Self::ready(Self::spawn(config, &[], limited(&format!("trap '' XFSZ; ulimit -f {blocks}"))))
     }
 
     fn ready((server, lines): (Self, Receiver<String>)) -> Self {

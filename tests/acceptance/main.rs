@@ -1,6 +1,7 @@
 //! The acceptance tests: the real binary, real models, real plugins, real sockets. Each module is one promise.
 
 mod bad_input;
+mod bounds;
 mod breaker;
 mod buckets;
 mod clients;
@@ -19,9 +20,11 @@ mod models;
 mod open_inference;
 mod records;
 mod releases;
+mod repository;
 mod startup;
 mod store;
 mod tenants;
 mod terminal;
 mod terminal_troubles;
+mod uploads;
 mod wasi;

@@ -82,7 +82,7 @@ fn metadata_and_health() {
     let server = SERVER.get();
     let metadata = server.get("/v2").json();
     assert_eq!(metadata["name"], "sandmill");
-    assert_eq!(metadata["extensions"], json!(["binary_tensor_data"]));
+    assert_eq!(metadata["extensions"], json!(["binary_tensor_data", "model_repository"]));
     let model = server.get("/v2/models/digits").json();
     assert_eq!(model["name"], "digits");
     assert_eq!(model["versions"], json!(["1"]));

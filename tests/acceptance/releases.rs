@@ -1,15 +1,16 @@
 //! Releases on a host that serves a store: deployed, taken back and deleted while requests are under way, found again by other hosts
 //! and after every death.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, Server, Workshop, read_answer, wait_until};
-use crate::store::{archive, ask, configured, deploy, host, manifest, pack, put};
+use crate::harness::{PATIENCE, Server, Workshop, read_answer, run, wait_until};
+use crate::store::{archive, ask, configured, deploy, host, manifest, pack, plugin, put};
 
 const FUNCTION: &str = "/v1/functions/echo";
 
@@ -122,7 +123,7 @@ fn call_until(server: &Server, stop: &AtomicBool) -> usize {
 #[test]
 fn deployments_and_rollbacks_under_load_fail_no_request_and_mix_no_releases() {
     let shop = Workshop::new();
-    let server = host(&shop.path().join("store"));
+    let server = configured(&shop.path().join("store"), "changes_per_minute_max = 100000\n");
     deploy(&server, FUNCTION, 1);
     let stop = AtomicBool::new(false);
     let calls: usize = thread::scope(|scope| {
@@ -145,55 +146,108 @@ fn rounds(usual: u32) -> u32 {
     std::env::var("SANDMILL_TEST_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(usual)
 }
 
+/// What a host has acknowledged.
+#[derive(Default)]
+struct Acknowledged {
+    /// The last record, as an audit tells it.
+    last: Option<(u64, String, String)>,
+    /// The release that answered then.
+    release: u64,
+    versions: BTreeSet<u64>,
+}
+
+impl Acknowledged {
+    fn keep(&mut self, revision: u64, what: &str, of: String) {
+        self.last = Some((revision, what.to_owned(), of));
+    }
+
+    /// All of it is there; what came after it is there as a whole, or is not.
+    fn check(&self, server: &Server) {
+        let Some((revision, what, of)) = &self.last else { return };
+        let audit = ask(server, "GET", &format!("/v1/audit?after={}", revision - 1), "").json();
+        let entries = audit["entries"].as_array().expect("a list");
+        assert_eq!(
+            entries[0],
+            json!({ "revision": revision, "what": what, "of": of, "at_ms": entries[0]["at_ms"], "by": entries[0]["by"], "from": entries[0]["from"] })
+        );
+        let moved = |entry: &&Value| matches!(entry["what"].as_str(), Some("released" | "rolled_back"));
+        let last = entries.iter().rfind(moved).and_then(|entry| entry["of"].as_str()?.strip_prefix("echo ")?.parse().ok());
+        let release = last.unwrap_or(self.release);
+        let known = ask(server, "GET", FUNCTION, "").json();
+        assert_eq!((&known["release"], &known["trouble"]), (&json!(release), &Value::Null), "{known}\n{audit}");
+        assert_eq!(server.post("/fn/echo", "").status, 200, "{}", server.log());
+        let known = ask(server, "GET", "/v1/plugins", "").json();
+        let known = known["plugins"][0]["versions"].as_array().cloned().unwrap_or_default();
+        let known: BTreeSet<u64> = known.iter().filter_map(|version| version["version"].as_str()?.parse().ok()).collect();
+        assert!(self.versions.is_subset(&known), "{:?} were acknowledged, and there are {known:?}", self.versions);
+    }
+}
+
 #[test]
 fn a_host_that_is_killed_loses_nothing_that_it_has_acknowledged() {
     let shop = Workshop::new();
     let store = shop.path().join("store");
-    let (mut release, mut acknowledged) = (0, 0);
+    // Whatever nothing names is deleted as soon as that may be, in the midst of it.
+    let eager = "collect_ms = 50\nunnamed_ms = 100\nchanges_per_minute_max = 100000\n";
+    let (mut count, mut acknowledged) = (0, Acknowledged::default());
     for round in 0..rounds(8) {
-        let server = host(&store);
-        if acknowledged > 0 {
-            let current = ask(&server, "GET", FUNCTION, "").json()["release"].as_u64().expect("a release");
-            assert!(current >= acknowledged, "{current} after {acknowledged} was acknowledged");
-            assert_eq!(server.post("/fn/echo", "").status, 200, "{}", server.log());
-        }
+        let server = configured(&store, eager);
+        acknowledged.check(&server);
         let pid = server.pid();
-        // Somewhere in the middle of a deployment, another moment each time.
+        // Somewhere in the middle of a change, another moment each time.
         let killer = thread::spawn(move || {
             thread::park_timeout(Duration::from_millis(100 + u64::from(round * 137 % 900)));
             let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("a pid")).expect("a pid");
             let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         });
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            release += 1;
-            match try_deploy(&server, release) {
-                Some(number) => acknowledged = number,
-                None => break,
-            }
-        }
+        while begun.elapsed() < PATIENCE && change(&server, &mut count, &mut acknowledged).is_some() {}
         killer.join().expect("it was killed");
     }
-    let server = host(&store);
-    let kept = ask(&server, "GET", FUNCTION, "").json();
-    assert!(kept["release"].as_u64() >= Some(acknowledged) && kept["trouble"].is_null(), "{kept}");
+    let server = configured(&store, eager);
+    acknowledged.check(&server);
     let work: Vec<_> = std::fs::read_dir(store.with_file_name("work")).expect("read").collect();
     assert_eq!(work.len(), 1, "what the dead left is gone: {work:?}");
+    let report = run(&["doctor", "--store", store.to_str().expect("UTF-8")]);
+    assert!(report.status.success(), "{}", String::from_utf8_lossy(&report.stdout));
 }
 
-/// The release, if the host lived to tell of it.
-fn try_deploy(server: &Server, release: u32) -> Option<u64> {
+/// A release, now and then taken back, and a plugin's version, which goes by and by; none if the host died meanwhile.
+fn change(server: &Server, count: &mut u64, known: &mut Acknowledged) -> Option<()> {
+    *count += 1;
+    let body = archive(&manifest(u32::try_from(*count).expect("few")));
+    let (revision, told) = attempt(server, "PUT", FUNCTION, "application/x-tar", &body)?;
+    known.release = told["release"].as_u64().expect("a release");
+    known.keep(revision, "released", format!("echo {}", known.release));
+    if count.is_multiple_of(3) && known.release > 1 {
+        let (revision, told) = attempt(server, "POST", &format!("{FUNCTION}/rollback"), "", b"")?;
+        known.release = told["release"].as_u64().expect("a release");
+        known.keep(revision, "rolled_back", format!("echo {}", known.release));
+    }
+    let path = |version: u64| format!("/v1/plugins/echo/versions/{version}");
+    let (revision, _added) = attempt(server, "PUT", &path(*count), "application/wasm", plugin())?;
+    known.versions.insert(*count);
+    known.keep(revision, "plugin_added", format!("echo {count}"));
+    if let Some(oldest) = known.versions.first().copied().filter(|_| known.versions.len() > 5) {
+        // Acknowledged or not: it is not missed.
+        known.versions.remove(&oldest);
+        let (revision, _gone) = attempt(server, "DELETE", &path(oldest), "", b"")?;
+        known.keep(revision, "plugin_removed", format!("echo {oldest}"));
+    }
+    Some(())
+}
+
+/// The revision and the answer, if the host lived to give it.
+fn attempt(server: &Server, method: &str, path: &str, kind: &str, body: &[u8]) -> Option<(u64, Value)> {
     use std::io::Write as _;
-    let body = archive(&manifest(release));
     let mut stream = std::net::TcpStream::connect(server.control).ok()?;
-    let head = format!(
-        "PUT {FUNCTION} HTTP/1.1\r\nhost: test\r\ncontent-type: application/x-tar\r\ncontent-length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body)).ok()?;
+    let kind = if kind.is_empty() { String::new() } else { format!("content-type: {kind}\r\n") };
+    let head = format!("{method} {path} HTTP/1.1\r\nhost: test\r\n{kind}content-length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body)).ok()?;
     let answer = read_answer(&mut stream).ok()?;
-    assert!(matches!(answer.status, 200 | 201), "{answer:?}");
-    answer.json()["release"].as_u64()
+    assert!((200..300).contains(&answer.status), "{method} {path}: {answer:?}");
+    let revision = answer.header("etag").and_then(|tag| tag.trim_matches('"').parse().ok()).expect("a revision");
+    Some((revision, if answer.status == 204 { Value::Null } else { answer.json() }))
 }
 
 #[test]
@@ -227,7 +281,7 @@ fn a_host_that_loses_its_store_serves_on_says_so_and_refuses_changes() {
     assert!(server.metric("sandmill_store_stale_seconds") > Some(0.0));
     assert!(answers(&server, 1), "what was known is served");
     let refused = put(&server, FUNCTION, &archive(&manifest(2)));
-    assert!(matches!(refused.status, 500 | 503), "{refused:?}");
+    assert_eq!(refused.status, 503, "{refused:?}");
     assert!(!refused.text().contains(shop.path().to_str().expect("UTF-8")), "the host's own paths: {refused:?}");
     let there: Vec<_> = walk(&store);
     assert_eq!(there, Vec::<PathBuf>::new(), "nothing is written where the store was");

@@ -80,6 +80,26 @@ fn a_model_that_is_no_onnx() {
     fails(&mut serve(&function), &["no-model", "model.onnx"]);
 }
 
+/// More functions than are loaded at once: they are all there, or the one that is bad is named and nothing is served.
+#[test]
+fn many_functions_all_start_or_none() {
+    let shop = Workshop::new();
+    let functions: Vec<_> =
+        (0..9).map(|number| shop.function(&format!("f{number}"), "model.path = 'model.onnx'\n", None)).collect();
+    let server = Server::start(&functions);
+    for number in 0..9 {
+        assert_eq!(server.get(&format!("/v2/models/f{number}/ready")).status, 200, "f{number}");
+    }
+    drop(server);
+    shop.write("f0/model.onnx", "no model");
+    let mut all = sandmill();
+    all.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
+    functions.iter().for_each(|function| {
+        all.arg("--function").arg(function);
+    });
+    fails(&mut all, &["f0", "model.onnx"]);
+}
+
 /// The angle plugin makes a tensor for another model: its sample request tells before anything is served.
 #[test]
 fn a_plugin_whose_tensors_do_not_fit_the_model() {

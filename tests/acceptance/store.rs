@@ -16,6 +16,11 @@ static PLUGIN: LazyLock<Vec<u8>> = LazyLock::new(|| {
     std::fs::read(file).expect("it was built")
 });
 
+/// Says which release answered.
+pub(crate) fn plugin() -> &'static [u8] {
+    &PLUGIN
+}
+
 /// What changes quickly and says which release it is.
 pub(crate) fn manifest(release: u32) -> String {
     format!(

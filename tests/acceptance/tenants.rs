@@ -6,11 +6,11 @@ use crate::harness::{Answer, Server, Workshop, exchange, run, wait_until};
 use crate::store::{archive, host, manifest};
 
 /// A host with an operator and two tenants, each with a function `echo`.
-struct Town {
-    server: Server,
-    operator: String,
-    acme: String,
-    other: String,
+pub(crate) struct Town {
+    pub(crate) server: Server,
+    pub(crate) operator: String,
+    pub(crate) acme: String,
+    pub(crate) other: String,
     _shop: Workshop,
 }
 
@@ -19,7 +19,7 @@ fn bearer(key: &str) -> String {
 }
 
 /// Asks the control listener.
-fn ask(server: &Server, key: &str, method: &str, path: &str, body: &[u8], kind: &str) -> Answer {
+pub(crate) fn ask(server: &Server, key: &str, method: &str, path: &str, body: &[u8], kind: &str) -> Answer {
     let authorization = bearer(key);
     let mut headers = vec![("authorization", authorization.as_str())];
     if !body.is_empty() {
@@ -28,18 +28,18 @@ fn ask(server: &Server, key: &str, method: &str, path: &str, body: &[u8], kind: 
     exchange(server.control, method, path, &headers, body)
 }
 
-fn call(server: &Server, key: &str, path: &str) -> Answer {
+pub(crate) fn call(server: &Server, key: &str, path: &str) -> Answer {
     server.call("POST", path, &[("authorization", &bearer(key))], b"")
 }
 
-fn key(server: &Server, operator: &str, tenant: &str, scopes: &[&str]) -> Value {
+pub(crate) fn key(server: &Server, operator: &str, tenant: &str, scopes: &[&str]) -> Value {
     let body = json!({ "scopes": scopes }).to_string();
     let answer = ask(server, operator, "POST", &format!("/v1/tenants/{tenant}/keys"), body.as_bytes(), "application/json");
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.json()
 }
 
-fn secret(key: &Value) -> String {
+pub(crate) fn secret(key: &Value) -> String {
     key["secret"].as_str().expect("it is told once").to_owned()
 }
 
@@ -48,7 +48,7 @@ fn deploy(server: &Server, key: &str, function: &str, release: u32) -> Answer {
 }
 
 impl Town {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let shop = Workshop::new();
         let store = shop.path().join("store");
         let made = run(&["init", "--no-profile", "--json", "--store", store.to_str().expect("UTF-8")]);
@@ -114,7 +114,7 @@ fn a_tenant_notices_nothing_of_another() {
     let there = ask(server, other, "GET", "/v1/keys", b"", "").json();
     let id = there["keys"][0]["key"].as_str().expect("an id").to_owned();
     // What is another's, beside what nobody has: `{}` stands for a tenant, `#` for a function, `%` for a key.
-    let attempts: [(&str, &str, &[u8]); 30] = [
+    let attempts: [(&str, &str, &[u8]); 40] = [
         ("GET", "/v1/tenants/{}/functions", b""),
         ("POST", "/v1/tenants/{}/functions/echo/rollback", b""),
         ("GET", "/v1/tenants/{}/functions/echo", b""),
@@ -125,6 +125,16 @@ fn a_tenant_notices_nothing_of_another() {
         ("POST", "/v1/tenants/{}/functions/secret/rollback", b""),
         ("POST", "/v1/tenants/{}/functions/secret/rollback", b"{\"to\":1}"),
         ("GET", "/v1/tenants/{}/functions/secret/difference?from=1&to=2", b""),
+        ("GET", "/v1/tenants/{}/plugins", b""),
+        ("GET", "/v1/tenants/{}/plugins/#", b""),
+        ("PUT", "/v1/tenants/{}/plugins/#/versions/1", b"x"),
+        ("DELETE", "/v1/tenants/{}/plugins/#/versions/1", b""),
+        ("GET", "/v1/tenants/{}/models", b""),
+        ("GET", "/v1/tenants/{}/models/#", b""),
+        ("PUT", "/v1/tenants/{}/models/#/versions/1", b"x"),
+        ("DELETE", "/v1/tenants/{}/models/#/versions/1", b""),
+        ("GET", "/v1/plugins/#", b""),
+        ("DELETE", "/v1/models/#/versions/1", b""),
         ("GET", "/v1/tenants/{}/keys", b""),
         ("POST", "/v1/tenants/{}/keys", b"{\"scopes\":[\"admin\"]}"),
         ("DELETE", "/v1/tenants/{}/keys/%", b""),

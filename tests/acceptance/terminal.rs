@@ -192,6 +192,39 @@ fn go_back(person: &Person) {
     person.fails(3, "audit --profile acme", &["403", "admin", "whoami"]);
 }
 
+/// The same plugin and model, uploaded once, and a function that names them.
+fn share(person: &Person, folder: &Path) {
+    let shown = folder.to_str().expect("UTF-8");
+    says(&person.does("plugins list --profile acme"), &["no plugins yet", "plugins add"]);
+    let said = person.does(&format!("plugins add spam@1 {shown}/plugin.wasm --profile acme"));
+    says(&said, &["plugin `spam@1`: preprocess and postprocess", "KiB"]);
+    let again = person.json(&format!("plugins add spam@1 {shown}/plugin.wasm --profile acme"));
+    assert_eq!((&again["added"], &again["shape"][0]), (&false.into(), &"preprocess".into()));
+    says(
+        &person.does(&format!("models add spam@1 {shown}/model.onnx --profile acme")),
+        &["model `spam@1`: 1 file", "takes ", "a run"],
+    );
+    let manifest = std::fs::read_to_string(folder.join("function.toml")).expect("read");
+    let named =
+        manifest.replace("path = \"model.onnx\"", "from = \"spam@1\"").replace("path = \"plugin.wasm\"", "from = \"spam@1\"");
+    assert_eq!(named.matches("from =").count(), 2, "{named}");
+    std::fs::write(folder.join("function.toml"), &named).expect("written");
+    // What was sent before is named now.
+    let said = person.does(&format!("deploy {shown} --profile acme --yes"));
+    says(&said, &["+from = \"spam@1\"", "plugin.wasm: gone", "release 3 of `spam` answers"]);
+    says(&person.does(&format!("deploy {shown} --profile acme")), &["nothing to deploy: release 3"]);
+    let sample = format!("{shown}/sample.json");
+    says(&person.does(&format!("invoke spam {sample} --profile acme")), &["\"spam\":true"]);
+    says(&person.does("models show spam --profile acme"), &["model `spam@1`", "used by `spam`"]);
+    says(&person.does("plugins list --profile acme"), &["spam@1"]);
+    assert_eq!(person.json("models list --profile acme")["models"][0]["model"], "spam");
+    person.fails(3, "plugins remove spam@1 --yes --profile acme", &["409", "release 3 of `spam` is made of it"]);
+    person.fails(3, "models show ham --profile acme", &["404", "there are `spam`"]);
+    person.fails(1, "plugins add spam@2 nowhere.wasm --profile acme", &["cannot read nowhere.wasm"]);
+    person.fails(3, &format!("plugins add spam@1 {shown}/sample.json --profile acme"), &["409", "other bytes"]);
+    std::fs::write(folder.join("function.toml"), manifest).expect("written");
+}
+
 #[test]
 fn from_nothing_to_an_answer_and_back() {
     let person = Person::new();
@@ -200,6 +233,7 @@ fn from_nothing_to_an_answer_and_back() {
     let folder = begin(&person, "spam");
     release(&person, &folder);
     go_back(&person);
+    share(&person, &folder);
 
     says(&person.does("delete spam --yes --profile acme"), &["`spam` is deleted"]);
     person.fails(3, "invoke spam --profile acme", &["404", "spam"]);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Asks a server that serves examples/digits with Triton's own HTTP client: triton_client.py ADDRESS
 
-Health, metadata and the right answer, with JSON and with binary tensors. Silent and 0 when all is well.
+Health, metadata, the right answer, with JSON and with binary tensors, and the model repository. Silent and 0 when all is well.
 """
 import json, pathlib, sys
 import numpy
@@ -62,6 +62,23 @@ def check_refusal(client):
         sys.exit("a tensor of the wrong shape was taken")
 
 
+def check_repository(client, pixels):
+    entry = {"name": MODEL, "version": "1", "state": "READY", "reason": ""}
+    expect("the repository's index", client.get_model_repository_index(), [entry])
+    client.unload_model(MODEL)
+    expect("the state of an unloaded model", client.get_model_repository_index()[0]["state"], "UNAVAILABLE")
+    client.load_model(MODEL)
+    expect("the index once it is loaded again", client.get_model_repository_index(), [entry])
+    client.unload_model(MODEL, unload_dependents=True)
+    check_answer(client, pixels, True, True, True)
+    try:
+        client.load_model(MODEL, config="{}", files={"file:1/model.onnx": b"x"})
+    except triton.InferenceServerException as error:
+        expect("status of another configuration", error.status(), "501")
+    else:
+        sys.exit("another configuration was taken")
+
+
 def main():
     address = sys.argv[1].removeprefix("http://").rstrip("/")
     pixels = numpy.array([json.loads(SAMPLE.read_text())["x"]], numpy.float32)
@@ -71,6 +88,7 @@ def main():
             for rows in (1, 3):
                 check_answer(client, pixels.repeat(rows, axis=0), *form)
         check_refusal(client)
+        check_repository(client, pixels)
 
 
 if __name__ == "__main__":

@@ -41,12 +41,13 @@ impl Accounts {
             concurrency_max: count(quotas.concurrency_max, self.defaults.concurrency_max),
             instances_max: count(quotas.instances_max, self.defaults.instances_max),
             guest_memory_bytes_max: count(quotas.guest_memory_bytes_max, self.defaults.guest_memory_bytes_max),
+            buffered_bytes_max: count(quotas.buffered_bytes_max, self.defaults.buffered_bytes_max),
         });
     }
 
-    /// A tenant is gone; calls under way keep its account.
-    pub(crate) fn forget(&self, tenant: &TenantId) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(tenant);
+    /// The others are gone; calls under way keep their accounts.
+    pub(crate) fn retain(&self, is_there: impl Fn(&TenantId) -> bool) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|tenant, _| is_there(tenant));
     }
 }
 

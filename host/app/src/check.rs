@@ -28,7 +28,8 @@ pub(crate) fn run(options: &CheckOptions, json: bool) -> Result<()> {
     let mut good = Vec::new();
     for spec in &specs {
         let account = Account::new(config.tenant_limits());
-        let place = Place { tenant: TenantId::local(), number: ReleaseNumber::FIRST, account, journal: Arc::default() };
+        let (tenant, number, journal) = (TenantId::local(), ReleaseNumber::FIRST, Arc::default());
+        let place = Place { tenant, number, known: false, account, journal };
         let deployed = deployer.deploy(spec, &place)?;
         let text = describe(spec, &deployed);
         if json {

@@ -13,7 +13,8 @@ use clap_complete::Shell;
 pub(crate) use self::access::{KeyArguments, KeysCommand, TenantsCommand, TermArguments};
 pub(crate) use self::remote::{
     AuditOptions, DeleteOptions, DeployOptions, DifferenceOptions, FunctionsOptions, KeysOptions, LogsOptions, OwnerOptions,
-    ReleasesOptions, RemoteOptions, RollBackOptions, TenantsOptions, UsageOptions, WhoAmIOptions, WhoOptions,
+    ReleasesOptions, RemoteOptions, RollBackOptions, TenantsOptions, UploadsCommand, UploadsOptions, UsageOptions, WhoAmIOptions,
+    WhoOptions,
 };
 pub(crate) use self::store::{DoctorOptions, InitOptions, ProfileCommand, ProfileOptions, ProfileSetOptions};
 use crate::client::ServerUrl;
@@ -70,6 +71,10 @@ pub(crate) enum Command {
     /// Say whose key it is, and what it allows.
     #[command(name = "whoami")]
     WhoAmI(WhoAmIOptions),
+    /// List, add and delete plugins that functions name.
+    Plugins(UploadsOptions),
+    /// List, add and delete models that functions name.
+    Models(UploadsOptions),
     /// List, make and revoke keys.
     Keys(KeysOptions),
     /// List, add, change and remove tenants; for operators.

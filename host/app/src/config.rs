@@ -297,7 +297,7 @@ impl Config {
 
     /// What one tenant may use.
     pub(crate) fn tenant_limits(&self) -> TenantLimits {
-        self.tenants.limits(self.sandbox_options().instances_max)
+        self.tenants.limits(self.sandbox_options().instances_max, self.edge_options().limits.buffered_bytes_max)
     }
 }
 

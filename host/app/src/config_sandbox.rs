@@ -93,6 +93,7 @@ pub(crate) struct Tenants {
     concurrency_max: Option<Count<1, 1_000_000>>,
     instances_max: Option<Count<1, 4096>>,
     guest_memory_bytes_max: Option<Size>,
+    buffered_bytes_max: Option<Size>,
 }
 
 impl Sandbox {
@@ -167,8 +168,8 @@ impl Grants {
 }
 
 impl Tenants {
-    /// By default a quarter of the host's instances, each with the memory that a plugin has by default.
-    pub(crate) fn limits(&self, instances: u32) -> TenantLimits {
+    /// By default a quarter of the host's instances, each with the memory that a plugin has by default, and half of the bodies.
+    pub(crate) fn limits(&self, instances: u32, buffered_bytes_max: usize) -> TenantLimits {
         let instances_max = self.instances_max.map_or(instances.div_ceil(4) as usize, Count::get);
         let memory = instances_max.saturating_mul(PluginLimits::default().memory_bytes_max);
         let guest_memory_bytes_max = self.guest_memory_bytes_max.map_or(memory, ByteSize::get);
@@ -179,6 +180,7 @@ impl Tenants {
             concurrency_max: self.concurrency_max.map_or(1024, Count::get),
             instances_max,
             guest_memory_bytes_max,
+            buffered_bytes_max: self.buffered_bytes_max.map_or(buffered_bytes_max.div_ceil(2), ByteSize::get),
         }
     }
 }

@@ -3,11 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sandmill_catalog::store::Grace;
 use sandmill_catalog::{ArchiveLimits, ByteSize, Count};
 use serde::Deserialize;
 
 use crate::config::{GIB, Millis, Number, set};
 use crate::config_sandbox::default_cache;
+
+/// The longest that a file is kept for nobody.
+const MONTH_MS: usize = 31 * 24 * 60 * 60 * 1000;
 
 /// `[store]`
 #[derive(Debug, Default, Deserialize)]
@@ -18,9 +22,12 @@ pub(crate) struct Store {
     poll_ms: Option<Millis>,
     usage_ms: Option<Millis>,
     collect_ms: Option<Millis>,
+    unnamed_ms: Option<Count<1, MONTH_MS>>,
+    orphan_ms: Option<Count<1, MONTH_MS>>,
     pub(crate) warm_ms: Option<Millis>,
     deploys_max: Option<Count<1, 64>>,
     deploys_waiting_max: Option<Number>,
+    changes_per_minute_max: Option<Count<1, 1_000_000>>,
     unpacked_bytes_max: Option<ByteSize<1, { 64 * GIB }>>,
     entries_max: Option<Number>,
 }
@@ -30,6 +37,8 @@ pub(crate) struct Store {
 pub(crate) struct Books {
     pub(crate) usage: Duration,
     pub(crate) collect: Duration,
+    /// How long files that nothing names stay.
+    pub(crate) grace: Grace,
 }
 
 impl Store {
@@ -54,7 +63,11 @@ impl Store {
 
     /// How often the store is told of what was used, and rid of what nothing names.
     pub(crate) fn books(&self) -> Books {
+        let mut grace = Grace::default();
+        set(&mut grace.unnamed, self.unnamed_ms.map(Count::as_millis));
+        set(&mut grace.orphan, self.orphan_ms.map(Count::as_millis));
         Books {
+            grace,
             usage: self.usage_ms.map_or(Duration::from_secs(60), Count::as_millis),
             collect: self.collect_ms.map_or(Duration::from_secs(600), Count::as_millis),
         }
@@ -68,6 +81,11 @@ impl Store {
     /// and those that wait for them, in all.
     pub(crate) fn deploys_waiting_max(&self) -> usize {
         self.deploys_waiting_max.map_or(16, Count::get)
+    }
+
+    /// Changes of one tenant per minute.
+    pub(crate) fn changes_per_minute_max(&self) -> usize {
+        self.changes_per_minute_max.map_or(120, Count::get)
     }
 
     /// What an archive may hold.

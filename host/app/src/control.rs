@@ -2,39 +2,51 @@
 //! and the engine; how it is asked over HTTP is the edge's matter.
 
 mod deploy;
+mod faults;
 mod folders;
 mod follow;
 mod keys;
+mod loads;
+mod logs;
 mod meter;
+mod operators;
+mod pace;
+mod queue;
+mod quotas;
+mod record;
+mod uploads;
+mod versions;
 mod views;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use futures_util::future::join_all;
-use sandmill_catalog::store::{Author, Catalog, Label, Revision, Store, StoreOptions, SystemChange, TenantChange, TenantState};
-use sandmill_catalog::{ArchiveLimits, FileLimits};
+use sandmill_catalog::store::{Author, Catalog, Revision, Store, StoreOptions, SystemChange, TenantChange, TenantState};
+use sandmill_catalog::{ArchiveLimits, FileLimits, UploadKind, Uploads};
 use sandmill_domain::control::{
-    Answer, Answered, Ask, Asked, Deployment, FunctionDetail, FunctionSummary, Identity, NewKey, Quotas, Refused, TenantDetail,
-    TenantTerms,
+    Answer, Answered, Ask, Asked, Deployment, FunctionDetail, FunctionSummary, Identity, NewKey, Quotas, Refused,
 };
 use sandmill_domain::ports::{Body, BoxFuture, Control, Keys};
-use sandmill_domain::{Advice, Code, Fault, FunctionName, Journal, ReleaseNumber, TenantId};
+use sandmill_domain::{Code, Fault, FunctionName, Journal, ReleaseNumber, TenantId};
 use sandmill_telemetry::Telemetry;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
-use self::deploy::Wanted;
+use self::deploy::{Received, Wanted};
+use self::faults::refused;
 use self::folders::Folders;
 use self::follow::{Following, Name};
-use self::keys::KeyRing;
-pub(crate) use self::keys::{id_of as key_id, make as make_key, now_ms};
+pub(crate) use self::keys::{KeyRing, id_of as key_id, make as make_key, now_ms};
+use self::loads::Loads;
+use self::logs::Logs;
 use self::meter::Meter;
+use self::pace::Pace;
+use self::queue::Queue;
+use self::uploads::Adding;
 pub(crate) use self::views::lines as changed_lines;
-use self::views::refused;
 use crate::accounts::Accounts;
 use crate::config::Config;
 use crate::config_store::Books;
@@ -42,16 +54,10 @@ use crate::holdings::Holdings;
 
 /// Records that one answer tells at most.
 const AUDIT_MAX: usize = 500;
-/// Deployments of one tenant, those that wait included: others have theirs, too.
-const TENANT_DEPLOYS_MAX: usize = 4;
 /// Hours that one answer tells at most: a month.
 const USAGE_HOURS_MAX: u64 = 31 * 24;
-/// Functions whose lines are kept although they may not be there.
-const JOURNALS_MAX: usize = 10_000;
-/// Lines that one answer tells at most; how long one waits for the next, and how often it looks.
-const LOG_LINES_MAX: usize = 1000;
-const LOG_WAIT_MAX: Duration = Duration::from_secs(20);
-const LOG_STEP: Duration = Duration::from_millis(100);
+/// How long functions may take to be loaded before the host is ready without them.
+const START_TIME: Duration = Duration::from_secs(120);
 /// By whom changes are that nobody asked for.
 const HOST: &str = "host";
 
@@ -66,7 +72,7 @@ pub(crate) struct ControlPlane {
     following: Following,
     meter: Meter,
     /// What functions' plugins have said, also those whose deployment failed.
-    journals: Mutex<HashMap<Name, Arc<Journal>>>,
+    logs: Logs,
     file_limits: FileLimits,
     archive_limits: ArchiveLimits,
     poll: Duration,
@@ -74,18 +80,10 @@ pub(crate) struct ControlPlane {
     /// Whether there are functions that should answer and do not yet.
     starting: AtomicBool,
     /// Releases that are being loaded because the catalog says so,
-    loads: Semaphore,
-    /// deployments at work,
-    deploys: Semaphore,
-    /// those that wait included,
-    deploys_waiting: Semaphore,
-    /// and those of each tenant, of which one is at work at a time.
-    tenants: Mutex<HashMap<TenantId, Arc<TenantDeploys>>>,
-}
-
-struct TenantDeploys {
-    all: Semaphore,
-    turn: tokio::sync::Mutex<()>,
+    loads: Loads,
+    /// and deployments and uploads.
+    queue: Queue,
+    pace: Pace,
 }
 
 /// Opens the store that a configuration names.
@@ -111,17 +109,16 @@ impl ControlPlane {
             holdings,
             folders,
             following: Following::default(),
-            journals: Mutex::default(),
+            logs: Logs::default(),
             meter: Meter::new(Arc::clone(&telemetry)),
-            file_limits: FileLimits { environment: false, ..config.file_limits() },
+            file_limits: FileLimits { environment: false, uploads: Uploads::Placed, ..config.file_limits() },
             archive_limits: config.store.archive_limits(),
             poll: config.store.poll(),
             books: config.store.books(),
             starting: AtomicBool::new(true),
-            loads: Semaphore::new(config.store.deploys_max()),
-            deploys: Semaphore::new(config.store.deploys_max()),
-            deploys_waiting: Semaphore::new(config.store.deploys_max() + config.store.deploys_waiting_max()),
-            tenants: Mutex::default(),
+            loads: Loads::new(config.store.deploys_max()),
+            pace: Pace::new(config.store.changes_per_minute_max()),
+            queue: Queue::new(config.store.deploys_max(), config.store.deploys_waiting_max()),
         });
         let (shown, page) = (Arc::downgrade(&plane), Arc::downgrade(&telemetry));
         telemetry.ask(move || {
@@ -142,14 +139,19 @@ impl ControlPlane {
         let stale = self.catalog.staleness().map(|stale| {
             let since = stale.since.elapsed().as_secs();
             format!(
-                "the store could not be read for {since} s: what was known then is served, and nothing can be changed ({})",
-                stale.why
+                "the store could not be read for {since} s: what was known then is served, and nothing can be changed; the log says why"
+            )
+        });
+        let damaged = self.catalog.snapshot().damaged.len();
+        let damaged = (damaged > 0).then(|| {
+            format!(
+                "the logs of {damaged} tenants are damaged: what was known of them is served, and `sandmill doctor` says more"
             )
         });
         let count = self.following.troubles();
         let troubled = (count > 0)
             .then(|| format!("{count} functions are not served in their current release: GET /v1/functions/… says why"));
-        stale.or(troubled)
+        stale.or(damaged).or(troubled)
     }
 
     fn show(&self, telemetry: &Telemetry) {
@@ -164,7 +166,11 @@ impl ControlPlane {
 
     /// Has all functions answer that can; with those that cannot, the host is up all the same.
     pub(crate) async fn serve_all(&self) -> Vec<Name> {
-        join_all(self.settle()).await;
+        if timeout(START_TIME, join_all(self.settle())).await.is_err() {
+            tracing::warn!(
+                "not all functions are loaded after {START_TIME:?}: the host is ready without the others, which follow"
+            );
+        }
         self.starting.store(false, Ordering::Relaxed);
         self.holdings.names()
     }
@@ -210,20 +216,53 @@ impl ControlPlane {
         let author = author(&asked);
         let revision = asked.revision.map(Revision);
         let begun = Instant::now();
+        self.must_rest_on(revision, &asked)?;
         if asked.ask == Ask::WhoAmI {
-            return Ok(self.answered_by_system(Answer::Identity(identity(&asked.caller))));
+            let answer = Answer::Identity(identity(&asked.caller));
+            return Ok(match &asked.caller.tenant {
+                Some(tenant) => self.answered(tenant, answer),
+                None => self.answered_by_system(answer),
+            });
         }
         let Some(tenant) = asked.tenant else { return self.answer_operator(asked.ask, revision, &author).await };
         if asked.ask.is_for_operators() {
             return self.answer_of_tenant(asked.ask, &tenant, revision, &author).await;
         }
         self.must_be_there(&tenant)?;
+        let changes = asked.ask.changes();
         match asked.ask {
-            Ask::Deploy { function, dry_run } => {
-                let wanted = Wanted { name: (tenant, function), dry_run, revision, author };
-                self.queue_deployment(wanted, body, begun).await
+            Ask::Deploy { function, form, dry_run } => {
+                let wanted = Wanted { name: (tenant.clone(), function), form, dry_run, revision, author };
+                let work = |plane: Arc<Self>, received| async move { plane.deploy(received, wanted, begun).await };
+                self.queue(&tenant, changes, body, work).await
             }
-            ask => self.answer_tenant(ask, tenant, revision, &author).await,
+            Ask::AddPlugin(version) => {
+                let adding = Adding { tenant: tenant.clone(), version, revision, author };
+                let work = |plane: Arc<Self>, received| async move { plane.add_plugin(received, adding).await };
+                self.queue(&tenant, changes, body, work).await
+            }
+            Ask::AddModel { version, form } => {
+                let adding = Adding { tenant: tenant.clone(), version, revision, author };
+                let work = |plane: Arc<Self>, received| async move { plane.add_model(received, form, adding).await };
+                self.queue(&tenant, changes, body, work).await
+            }
+            ask => {
+                if changes {
+                    self.pace.begin(&tenant)?;
+                }
+                self.answer_tenant(ask, tenant, revision, &author).await
+            }
+        }
+    }
+
+    /// What rests on a state is not done in another one. What is changed is looked at again when it is changed.
+    fn must_rest_on(&self, revision: Option<Revision>, asked: &Asked) -> Result<(), Refused> {
+        let snapshot = self.catalog.snapshot();
+        let of_tenant = asked.tenant.as_ref().filter(|_| !asked.ask.is_for_operators() && asked.ask != Ask::WhoAmI);
+        let present = of_tenant.map_or(Some(snapshot.system.revision), |tenant| Some(snapshot.tenants.get(tenant)?.revision));
+        match (revision, present) {
+            (Some(revision), Some(present)) if revision != present => Err(faults::newer(present)),
+            _ => Ok(()),
         }
     }
 
@@ -252,10 +291,15 @@ impl ControlPlane {
             }
             Ask::RollBack { function, to } => self.roll_back((tenant.clone(), function), to, revision, author).await?,
             Ask::Delete(function) => self.delete((tenant.clone(), function), revision, author).await?,
+            Ask::Plugins => versions::plugins(&self.tenant(&tenant)),
+            Ask::Plugin(name) => versions::plugin(&self.tenant(&tenant), name)?,
+            Ask::RemovePlugin(version) => self.remove_version(&tenant, UploadKind::Plugin, version, revision, author).await?,
+            Ask::Models => versions::models(&self.tenant(&tenant)),
+            Ask::Model(name) => versions::model(&self.tenant(&tenant), name)?,
+            Ask::RemoveModel(version) => self.remove_version(&tenant, UploadKind::Model, version, revision, author).await?,
             Ask::Keys => Answer::Keys { keys: self.tenant(&tenant).keys().values().map(views::key).collect() },
             Ask::AddKey(wanted) => self.add_key(&tenant, wanted, revision, author).await?,
             Ask::RevokeKey(id) => {
-                let id = label(id)?;
                 let change = |_: &_| Ok(TenantChange::KeyRevoked { id: id.clone() });
                 self.catalog.change_tenant(&tenant, revision, author, change).await.map_err(refused)?;
                 self.take_over(&self.catalog.snapshot());
@@ -263,12 +307,12 @@ impl ControlPlane {
             }
             Ask::Audit { after } => {
                 let log = self.catalog.store().tenant_log(&tenant);
-                let entries = log.entries(Revision(after), AUDIT_MAX + 1).await.map_err(views::store_fault)?;
+                let entries = log.entries(Revision(after), AUDIT_MAX + 1).await.map_err(faults::store_fault)?;
                 let entries: Vec<_> = entries.iter().map(|(at, entry)| views::tenant_entry(*at, entry)).collect();
                 page(entries)
             }
             Ask::Logs { function, after, wait_ms } => {
-                self.logs(&(tenant.clone(), function), after, Duration::from_millis(wait_ms)).await?
+                self.logs.after(&(tenant.clone(), function), after, Duration::from_millis(wait_ms)).await?
             }
             Ask::Usage { first, last } => self.usage(&tenant, first, last).await?,
             _ => return Err(Fault::new(Code::NotFound, "nothing is served at this path").into()),
@@ -283,33 +327,14 @@ impl ControlPlane {
             return Err(Fault::new(Code::InvalidInput, message).into());
         }
         // Its own last, so that all that it knows counts.
-        self.meter.write(self.catalog.store()).await.map_err(views::store_fault)?;
-        let hours = self.catalog.store().usage(tenant, first, last).await.map_err(views::store_fault)?;
+        self.meter.write_of(self.catalog.store(), tenant).await.map_err(faults::store_fault)?;
+        let hours = self.catalog.store().usage(tenant, first, last).await.map_err(faults::store_fault)?;
         Ok(Answer::Usage { hours: hours.into_iter().map(views::hour).collect() })
     }
 
-    /// What a function's plugins have said on this host. One that is not there, and was never deployed, has said nothing.
+    /// Where a function's plugins' lines go.
     fn journal(&self, name: &Name) -> Arc<Journal> {
-        let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of deployments that failed, and of functions that are gone.
-        if journals.len() >= JOURNALS_MAX && !journals.contains_key(name) {
-            journals.retain(|name, _| self.function(name).is_some());
-        }
-        Arc::clone(journals.entry(name.clone()).or_default())
-    }
-
-    /// What was said after a line; if nothing was, it is waited for a while.
-    async fn logs(&self, name: &Name, after: u64, wait: Duration) -> Result<Answer, Fault> {
-        let known = self.journals.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        let journal = known.ok_or_else(|| missing(&name.1))?;
-        let until = tokio::time::Instant::now() + wait.min(LOG_WAIT_MAX);
-        loop {
-            let lines = journal.after(after, LOG_LINES_MAX);
-            if !lines.is_empty() || tokio::time::Instant::now() >= until {
-                return Ok(Answer::Logs { lines });
-            }
-            tokio::time::sleep(LOG_STEP).await;
-        }
+        self.logs.of(name, |name| self.function(name).is_some())
     }
 
     fn functions(&self, tenant: &TenantId) -> Answer {
@@ -392,108 +417,31 @@ impl ControlPlane {
         Ok(Answer::KeyAdded { key: views::key(&key), secret })
     }
 
-    /// About all tenants, or the operators themselves.
-    async fn answer_operator(&self, ask: Ask, revision: Option<Revision>, author: &Author) -> Result<Answered, Refused> {
-        let answer = match ask {
-            Ask::Tenants => {
-                let snapshot = self.catalog.snapshot();
-                let tenants = snapshot.system.state.tenants().keys();
-                Answer::Tenants { tenants: tenants.filter_map(|tenant| self.tenant_detail(tenant)).collect() }
-            }
-            Ask::Keys => {
-                let keys = self.catalog.snapshot().system.state.keys().values().map(views::key).collect();
-                Answer::Keys { keys }
-            }
-            Ask::AddKey(wanted) => {
-                let (key, secret) = keys::make(wanted);
-                let change = |_: &_| Ok(SystemChange::KeyAdded(key.clone()));
-                self.catalog.change_system(revision, author, change).await.map_err(refused)?;
-                self.take_over(&self.catalog.snapshot());
-                Answer::KeyAdded { key: views::key(&key), secret }
-            }
-            Ask::RevokeKey(id) => self.revoke_operator(label(id)?, revision, author).await?,
-            Ask::Audit { after } => {
-                let log = self.catalog.store().system_log();
-                let entries = log.entries(Revision(after), AUDIT_MAX + 1).await.map_err(views::store_fault)?;
-                page(entries.iter().map(|(at, entry)| views::system_entry(*at, entry)).collect())
-            }
-            _ => return Err(Fault::new(Code::InvalidInput, "name a tenant in the path, as in /v1/tenants/{tenant}/…").into()),
-        };
-        Ok(self.answered_by_system(answer))
-    }
-
-    async fn revoke_operator(&self, id: Label, revision: Option<Revision>, author: &Author) -> Result<Answer, Refused> {
-        let state = Arc::clone(&self.catalog.snapshot().system.state);
-        if state.keys().len() == 1 && state.keys().contains_key(&id) {
-            let message = "it is the last operator's key, without which anybody would be one: make another first";
-            return Err(Fault::new(Code::Conflict, message).into());
-        }
-        let change = |_: &_| Ok(SystemChange::KeyRevoked { id: id.clone() });
-        self.catalog.change_system(revision, author, change).await.map_err(refused)?;
-        self.take_over(&self.catalog.snapshot());
-        Ok(Answer::Gone {})
-    }
-
-    /// About one tenant, for operators.
-    async fn answer_of_tenant(
+    /// Waits its turn, and then is not cut off when whoever asked goes away: all of it happens, or nothing.
+    async fn queue<F>(
         &self,
-        ask: Ask,
         tenant: &TenantId,
-        revision: Option<Revision>,
-        author: &Author,
-    ) -> Result<Answered, Refused> {
-        let (tenant, name) = (tenant.clone(), tenant);
-        let change = move |_: &_| {
-            let tenant = tenant.clone();
-            Ok(match &ask {
-                Ask::AddTenant(TenantTerms { weight, quotas }) => {
-                    SystemChange::TenantAdded { tenant, weight: *weight, quotas: *quotas }
-                }
-                Ask::ChangeTenant(TenantTerms { weight, quotas }) => {
-                    SystemChange::TenantChanged { tenant, weight: *weight, quotas: *quotas }
-                }
-                _ => SystemChange::TenantRemoved { tenant },
-            })
-        };
-        self.catalog.change_system(revision, author, change).await.map_err(refused)?;
-        // Its log is read before anybody asks for it.
-        self.catalog.refresh().await.map_err(views::store_fault)?;
-        join_all(self.settle()).await;
-        let Some(detail) = self.tenant_detail(name) else {
-            self.accounts.forget(name);
-            return Ok(self.answered_by_system(Answer::Gone {}));
-        };
-        Ok(self.answered_by_system(Answer::Tenant(detail)))
-    }
-
-    fn tenant_detail(&self, tenant: &TenantId) -> Option<TenantDetail> {
-        let snapshot = self.catalog.snapshot();
-        let known = snapshot.system.state.tenants().get(tenant)?;
-        let terms = TenantTerms { weight: known.weight, quotas: known.quotas };
-        Some(TenantDetail { tenant: tenant.clone(), terms, functions: self.tenant(tenant).functions().len() })
-    }
-
-    /// Waits for a place among those at work, and then is not cut off when whoever asked goes away: all of it happens, or nothing.
-    async fn queue_deployment(&self, wanted: Wanted, body: &mut dyn Body, begun: Instant) -> Result<Answered, Refused> {
-        let full = |code, message: &str| Fault::new(code, message).advising(Advice::RetryAfter(Duration::from_secs(5)));
-        let of_tenant = self.deploys_of(&wanted.name.0);
-        let own = "the tenant has as many deployments under way as it may";
-        let Ok(_own) = of_tenant.all.try_acquire() else { return Err(full(Code::TooManyRequests, own).into()) };
-        let all = "the host has as many deployments under way as it may";
-        let Ok(_place) = self.deploys_waiting.try_acquire() else { return Err(full(Code::Overloaded, all).into()) };
-        let received = self.receive(body).await?;
-        let _turn = of_tenant.turn.lock().await;
-        let closed = |error| Fault::new(Code::NotReady, "the host stops").because(error);
-        let _at_work = self.deploys.acquire().await.map_err(closed)?;
+        changes: bool,
+        body: &mut dyn Body,
+        work: impl FnOnce(Arc<Self>, Received) -> F,
+    ) -> Result<Answered, Refused>
+    where
+        F: Future<Output = Result<Answered, Refused>> + Send + 'static,
+    {
+        let waiting = self.queue.enter(tenant)?;
+        if changes {
+            self.pace.begin(tenant)?;
+        }
+        let received = self.receive(body, self.quotas(tenant).upload_bytes_max).await?;
+        let working = self.queue.work(waiting).await;
         let Some(plane) = self.this.upgrade() else { return Err(Fault::new(Code::NotReady, "the host stops").into()) };
-        let deployment = tokio::spawn(async move { plane.deploy(received, wanted, begun).await });
-        deployment.await.unwrap_or_else(|error| Err(Fault::new(Code::Internal, "the deployment broke off").because(error).into()))
-    }
-
-    fn deploys_of(&self, tenant: &TenantId) -> Arc<TenantDeploys> {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = || Arc::new(TenantDeploys { all: Semaphore::new(TENANT_DEPLOYS_MAX), turn: tokio::sync::Mutex::default() });
-        Arc::clone(tenants.entry(tenant.clone()).or_insert_with(new))
+        let work = work(plane, received);
+        let done = tokio::spawn(async move {
+            let done = work.await;
+            drop(working);
+            done
+        });
+        done.await.unwrap_or_else(|error| Err(Fault::new(Code::Internal, "the work at it broke off").because(error).into()))
     }
 }
 
@@ -510,10 +458,6 @@ fn author(asked: &Asked) -> Author {
 
 fn identity(caller: &sandmill_domain::Caller) -> Identity {
     Identity { key: caller.key.to_string(), tenant: caller.tenant.clone(), scopes: caller.scopes.clone() }
-}
-
-fn label(id: String) -> Result<Label, Fault> {
-    Label::new(id).map_err(|error| Fault::new(Code::NotFound, error.to_string()))
 }
 
 fn missing(function: &FunctionName) -> Fault {

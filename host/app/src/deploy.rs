@@ -1,6 +1,7 @@
 //! From a function's folder to a release that may be served: its model loaded and warm, its plugins compiled, its sample
 //! request answered. Blocking: `serve` and `check` run it on a thread of its own.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,11 +10,15 @@ use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use sandmill_catalog::{Digest, FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
 use sandmill_domain::ports::{Model, Plugin, Share};
-use sandmill_domain::{FunctionLimits, Journal, ModelProfile, ReleaseNumber, TenantId};
+use sandmill_domain::{FunctionLimits, Journal, ModelProfile, ReleaseNumber, TenantId, TenantLimits};
 use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel, Placement};
 use sandmill_pipeline::{Account, Plugins, Release, ReleaseParts};
 use sandmill_sandbox::{Loaded as PluginLoaded, PluginOptions, Sandbox, WasmPlugin};
 use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+/// How long a release that was deployed once may take for its sample request when it is loaded again: others wait.
+const KNOWN_SAMPLE_TIME: Duration = Duration::from_secs(60);
 
 /// Makes releases; holds what they share.
 pub(crate) struct Deployer {
@@ -32,6 +37,9 @@ pub(crate) struct Deployer {
 pub(crate) struct Place {
     pub(crate) tenant: TenantId,
     pub(crate) number: ReleaseNumber,
+    /// Whether it was released before: its tenant's bounds, which may have been lowered since, are no reason not to load it, and its
+    /// sample may not take long.
+    pub(crate) known: bool,
     /// What its plugins take their instances from.
     pub(crate) account: Arc<Account>,
     /// Where its plugins' lines go besides the host's log.
@@ -73,13 +81,17 @@ pub(crate) struct SampleAnswer {
 }
 
 impl Deployer {
-    /// Makes a function's release. Every error names the function's folder and the file at fault.
+    /// Makes a function's release. Every error names the function's folder and the file at fault in it.
     pub(crate) fn deploy(&self, spec: &FunctionSpec, place: &Place) -> Result<Deployed> {
         self.make(spec, place).with_context(|| format!("function `{}` ({})", spec.name, spec.folder.display()))
     }
 
-    fn make(&self, spec: &FunctionSpec, place: &Place) -> Result<Deployed> {
-        self.check_limits(&spec.limits, &place.account)?;
+    /// The same, with errors for somebody who is not to know where the folder lies: they name files by their names in it.
+    pub(crate) fn make(&self, spec: &FunctionSpec, place: &Place) -> Result<Deployed> {
+        self.check_limits(&spec.limits)?;
+        if !place.known {
+            check_tenant_limits(&spec.limits, &place.account.limits())?;
+        }
         let files: Vec<Arc<ModelFile>> = spec.models.iter().map(|model| ModelFile::of(&model.file)).collect();
         let models = spec
             .models
@@ -106,7 +118,7 @@ impl Deployer {
             plugins,
             journal: Some(Arc::clone(&place.journal)),
         }));
-        let sample = spec.sample.as_ref().map(|sample| self.rehearse(&release, sample)).transpose()?;
+        let sample = spec.sample.as_ref().map(|sample| self.rehearse(&release, sample, place.known)).transpose()?;
         // Of the shapes that the sample has brought.
         let measured = loaded.iter().map(|model| measured(model)).collect();
         files.iter().for_each(|file| file.forget());
@@ -114,20 +126,12 @@ impl Deployer {
     }
 
     /// A body that could never be held would be refused for ever, as if it were for now.
-    fn check_limits(&self, limits: &FunctionLimits, account: &Account) -> Result<()> {
+    fn check_limits(&self, limits: &FunctionLimits) -> Result<()> {
         if limits.body_bytes_max > self.body_bytes_max {
             bail!(
                 "its body_bytes_max is {} bytes, but the host holds {} at most (buffered_bytes_max): lower one or raise the other",
                 limits.body_bytes_max,
                 self.body_bytes_max
-            );
-        }
-        let tenant = account.limits();
-        if limits.plugin.memory_bytes_max > tenant.guest_memory_bytes_max {
-            bail!(
-                "its plugin_memory_bytes_max is {} bytes, but its tenant has {} in all (guest_memory_bytes_max)",
-                limits.plugin.memory_bytes_max,
-                tenant.guest_memory_bytes_max
             );
         }
         Ok(())
@@ -152,7 +156,7 @@ impl Deployer {
             owner: place.tenant.to_string(),
             ..defaults
         };
-        self.engine.load(source, &options).with_context(|| model.file.path.display().to_string())
+        self.engine.load(source, &options).with_context(|| model.file.name.clone())
     }
 
     fn load_plugins(&self, spec: &FunctionSpec, models: &[Arc<dyn Model>], place: &Place) -> Result<Loaded> {
@@ -173,7 +177,7 @@ impl Deployer {
             PluginFiles::Handler(file) => {
                 let handler = load(file)?;
                 if !handler.handles() {
-                    bail!("{}: the component does not export `handler`, which [models] are for", file.path.display());
+                    bail!("{}: the component does not export `handler`, which [models] are for", file.name);
                 }
                 Plugins { handler: Some(handler), ..Plugins::default() }
             }
@@ -206,15 +210,22 @@ impl Deployer {
             grants: spec.grants.clone(),
             instances: spec.instances,
         };
-        self.sandbox.load(&file.bytes, options).with_context(|| file.path.display().to_string())
+        let component = file.read().map_err(|error| anyhow!(error))?;
+        self.sandbox.load(&component, options).with_context(|| file.name.clone())
     }
 
-    fn rehearse(&self, release: &Arc<Release>, sample: &Sample) -> Result<SampleAnswer> {
+    fn rehearse(&self, release: &Arc<Release>, sample: &Sample, known: bool) -> Result<SampleAnswer> {
         let start = std::time::Instant::now();
-        let name = sample.file.as_deref().unwrap_or(Path::new("without a body")).display().to_string();
+        let name = sample.file.as_deref().and_then(Path::file_name).map_or("without a body".into(), OsStr::to_string_lossy);
         // As a task of the runtime's, which ends with it: here, it would go on while the runtime goes away.
-        let task = self.runtime.spawn(Arc::clone(release).rehearse(sample.request.clone()));
-        let outcome = self.runtime.block_on(task).context("the sample request was cut off")?;
+        let mut task = self.runtime.spawn(Arc::clone(release).rehearse(sample.request.clone()));
+        let time = if known { KNOWN_SAMPLE_TIME } else { Duration::MAX };
+        let ended = self.runtime.block_on(async { timeout(time, &mut task).await });
+        let Ok(ended) = ended else {
+            task.abort();
+            bail!("the sample request ({name}), which was answered when it was deployed, takes more than {time:?}");
+        };
+        let outcome = ended.context("the sample request was cut off")?;
         let reply = outcome
             .result
             .map_err(|fault| anyhow!("{}", fault.report()))
@@ -227,6 +238,19 @@ impl Deployer {
     }
 }
 
+/// Likewise what could never run, or never be held, within what its tenant has.
+fn check_tenant_limits(limits: &FunctionLimits, tenant: &TenantLimits) -> Result<()> {
+    let (memory, body) = (limits.plugin.memory_bytes_max, limits.body_bytes_max);
+    if body > tenant.buffered_bytes_max {
+        bail!("its body_bytes_max is {body} bytes, but its tenant has {} in all (buffered_bytes_max)", tenant.buffered_bytes_max);
+    }
+    if memory > tenant.guest_memory_bytes_max {
+        let max = tenant.guest_memory_bytes_max;
+        bail!("its plugin_memory_bytes_max is {memory} bytes, but its tenant has {max} in all (guest_memory_bytes_max)");
+    }
+    Ok(())
+}
+
 /// A model's file: in memory until its function is made; then, for every further session, as it lies on disk, if it is still the same.
 struct ModelFile {
     path: PathBuf,
@@ -237,8 +261,8 @@ struct ModelFile {
 
 impl ModelFile {
     fn of(file: &FileContent) -> Arc<Self> {
-        let first = Mutex::new(Some(file.bytes.clone()));
-        Arc::new(Self { path: file.path.clone(), sha256: file.sha256, len: file.bytes.len(), first })
+        let first = Mutex::new(file.bytes.clone());
+        Arc::new(Self { path: file.path.clone(), sha256: file.sha256, len: file.len, first })
     }
 
     fn read(&self) -> Result<Bytes, String> {
@@ -263,7 +287,7 @@ fn measured(model: &OnnxModel) -> Measured {
 fn require(exported: bool, file: Option<&FileContent>, side: &str) -> Result<()> {
     match file {
         Some(file) if !exported => {
-            bail!("{}: the component does not export `{side}`, but [{side}] names it", file.path.display())
+            bail!("{}: the component does not export `{side}`, but [{side}] names it", file.name)
         }
         _ => Ok(()),
     }

@@ -7,8 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
-use sandmill_catalog::FunctionSpec;
 use sandmill_domain::ports::Model;
 use sandmill_domain::{FunctionName, ModelEvent, ReleaseNumber, TenantId};
 use sandmill_engine::OnnxModel;
@@ -17,7 +15,7 @@ use sandmill_sandbox::{Loaded, Snapshot};
 use sandmill_telemetry::{PluginLoad, Telemetry};
 use tempfile::TempDir;
 
-use crate::deploy::{Deployed, Deployer, Measured, Place};
+use crate::deploy::{Deployed, Deployer, Measured};
 
 /// What this host has loaded.
 pub(crate) struct Holdings {
@@ -38,20 +36,32 @@ type ByFunction = HashMap<(TenantId, FunctionName), Vec<Arc<Held>>>;
 pub(crate) struct Held {
     pub(crate) release: Arc<Release>,
     pub(crate) deployed: Arc<Deployed>,
-    /// Whether it is the one that answers: only that one's models are on the page of metrics.
+    /// Whether it is the one that answers: where only that one's models stand is on the page of metrics, what happens is of all.
     answers: Arc<AtomicBool>,
     /// Whether it ever was.
     noted: AtomicBool,
+    /// Whether what happens to its models is told.
+    watched: AtomicBool,
     /// Its files, which further sessions are read from; none for a folder that is not ours.
     folder: Option<Arc<TempDir>>,
 }
 
 impl Held {
+    /// A release that is loaded, and served by nobody yet; its files go with it if the folder is given.
+    pub(crate) fn new(deployed: Deployed, folder: Option<TempDir>) -> Self {
+        let release = Arc::clone(&deployed.release);
+        Self::of(release, Arc::new(deployed), folder.map(Arc::new))
+    }
+
     /// The same under another number.
     pub(crate) fn renumbered(&self, number: ReleaseNumber) -> Self {
         let release = Arc::new(self.release.renumbered(number));
-        let (deployed, folder) = (Arc::clone(&self.deployed), self.folder.clone());
-        Self { release, deployed, answers: Arc::default(), noted: AtomicBool::new(false), folder }
+        Self::of(release, Arc::clone(&self.deployed), self.folder.clone())
+    }
+
+    fn of(release: Arc<Release>, deployed: Arc<Deployed>, folder: Option<Arc<TempDir>>) -> Self {
+        let (noted, watched) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { release, deployed, answers: Arc::default(), noted, watched, folder }
     }
 
     pub(crate) fn number(&self) -> ReleaseNumber {
@@ -64,11 +74,9 @@ impl Holdings {
         Self { deployer, pipeline, telemetry, spare_idle, held: Mutex::default(), retired: Mutex::default() }
     }
 
-    /// Loads a release, which is served by nobody yet. Blocking, for as long as that takes.
-    pub(crate) fn make(&self, spec: &FunctionSpec, place: &Place, folder: Option<TempDir>) -> Result<Held> {
-        let deployed = Arc::new(self.deployer.deploy(spec, place)?);
-        let release = Arc::clone(&deployed.release);
-        Ok(Held { release, deployed, answers: Arc::default(), noted: AtomicBool::new(false), folder: folder.map(Arc::new) })
+    /// What makes releases.
+    pub(crate) fn deployer(&self) -> &Deployer {
+        &self.deployer
     }
 
     /// Those of a function that are loaded.
@@ -86,10 +94,16 @@ impl Holdings {
     /// last request has left it.
     pub(crate) fn publish(&self, current: &Arc<Held>, others: &[Arc<Held>]) {
         let (tenant, function) = (current.release.tenant().clone(), current.release.function().clone());
-        current.answers.store(true, Ordering::Relaxed);
+        let is_new = !current.answers.swap(true, Ordering::Relaxed);
+        if is_new {
+            let has_shown = lock(&self.held).contains_key(&(tenant.clone(), function.clone()));
+            self.show(current, has_shown);
+            self.show_breaker(current);
+        }
         if !current.noted.swap(true, Ordering::Relaxed) {
             self.note(current);
         }
+        others.iter().chain([current]).for_each(|held| self.watch(held));
         each_model(current, |model| model.spare(None));
         let served = others.iter().fold(Served::new(Arc::clone(&current.release)), |served, other| {
             other.answers.store(false, Ordering::Relaxed);
@@ -100,15 +114,19 @@ impl Holdings {
         self.pipeline.publish(served);
         let before = lock(&self.held).insert((tenant, function), now.clone());
         let gone = before.into_iter().flatten().filter(|held| !now.iter().any(|other| Arc::ptr_eq(held, other)));
-        lock(&self.retired).extend(gone);
+        self.retire(gone);
     }
 
     /// Serves a function no more.
     pub(crate) fn withdraw(&self, tenant: &TenantId, function: &FunctionName) {
         self.pipeline.withdraw(tenant, function);
         let gone = lock(&self.held).remove(&(tenant.clone(), function.clone()));
-        lock(&self.retired).extend(gone.into_iter().flatten());
+        self.retire(gone.into_iter().flatten());
         self.telemetry.forget(tenant, function);
+    }
+
+    fn retire(&self, gone: impl Iterator<Item = Arc<Held>>) {
+        lock(&self.retired).extend(gone.inspect(|held| held.answers.store(false, Ordering::Relaxed)));
     }
 
     /// All functions that anything is loaded of.
@@ -127,41 +145,64 @@ impl Holdings {
         drop(gone);
     }
 
-    /// What was seen while it was made goes to the log and the metrics, and so does what happens to it from now on.
+    /// What is known of the models of a release that answers from now on takes the place of what was known of the one before.
+    fn show(&self, held: &Held, has_shown: bool) {
+        let (tenant, function, measured) = (held.release.tenant(), held.release.function(), &held.deployed.measured);
+        if has_shown {
+            self.telemetry.replaced(tenant, function);
+        }
+        if !measured.is_empty() {
+            let (load, warm_up) = times(&held.deployed);
+            self.telemetry.loaded(tenant, function, load, warm_up);
+        }
+        measured.iter().for_each(|model| self.telemetry.placed(tenant, function, &model.placement.provider));
+    }
+
+    /// Where its breaker stands, and each of its moves while it answers, is on the page.
+    fn show_breaker(&self, held: &Held) {
+        let release = &held.release;
+        if release.model().is_some() {
+            let metrics = Arc::new(self.telemetry.breaker(release.tenant(), release.function()));
+            let (answers, moves) = (Arc::clone(&held.answers), Arc::clone(&metrics));
+            let moved = move |to| {
+                if answers.load(Ordering::Relaxed) {
+                    moves.moved(to);
+                }
+            };
+            release.watch_breaker(|at| metrics.stands(at), moved);
+        }
+    }
+
+    /// What was seen while it was made goes to the log and the metrics.
     fn note(&self, held: &Held) {
         let (release, deployed) = (&held.release, &*held.deployed);
         let (tenant, function) = (release.tenant(), release.function());
         let telemetry = &self.telemetry;
-        // Of a function's models together: one that waits, waits for all.
-        let model_load: Duration = deployed.measured.iter().map(|model| model.times.load).sum();
-        let warm_up: Duration = deployed.measured.iter().map(|model| model.times.warm_up).sum();
-        if !deployed.measured.is_empty() {
-            telemetry.loaded(tenant, function, model_load, warm_up);
-        }
         if let Some(load) = sum(&deployed.loads) {
             telemetry.plugin_loaded(tenant, function, &load);
-        }
-        deployed.models.iter().for_each(|model| self.watch(held, model));
-        if release.model().is_some() {
-            let metrics = telemetry.breaker(tenant, function);
-            release.watch_breaker(move |to| metrics.moved(to));
         }
         let (page, name) = (Arc::clone(telemetry), (tenant.clone(), function.clone()));
         release.watch_cut_off(move |running| page.cut_off(&name.0, &name.1, running));
         let plugin_load: Duration = deployed.loads.iter().map(|(_, load)| load.time).sum();
         let compiled = deployed.loads.iter().filter(|(_, load)| !load.cached).count();
         for Measured { name, placement, profile, .. } in &deployed.measured {
-            telemetry.placed(tenant, function, &placement.provider);
             let (provider, fell_back) = (&placement.provider, &placement.fell_back);
             tracing::info!(%tenant, %function, model = name, provider, ?fell_back, shares = ?placement.shares, "placed");
             let (batches, inline) = (&profile.batches, &profile.inline);
             tracing::info!(%tenant, %function, model = name, sizes = ?profile.sizes, ?batches, ?inline, "measured");
         }
+        let (model_load, _warm_up) = times(deployed);
         tracing::info!(%tenant, %function, release = %held.number(), ?model_load, ?plugin_load, compiled, "loaded");
     }
 
-    /// What happens to a model goes to the metrics, and a run that does not end opens its function's breaker.
-    fn watch(&self, held: &Held, model: &Arc<OnnxModel>) {
+    /// What happens to its models goes to the metrics from now on, and a run that does not end opens its breaker.
+    fn watch(&self, held: &Held) {
+        if !held.watched.swap(true, Ordering::Relaxed) {
+            held.deployed.models.iter().for_each(|model| self.watch_model(held, model));
+        }
+    }
+
+    fn watch_model(&self, held: &Held, model: &Arc<OnnxModel>) {
         let metrics = self.telemetry.model(held.release.tenant(), held.release.function(), &model.info().name);
         let (release, told) = (Arc::downgrade(&held.release), metrics.clone());
         model.watch(move |event| {
@@ -184,6 +225,12 @@ impl Holdings {
 /// Of a release that no request holds: its own, and that of what it was made as, if that is the same.
 fn references(held: &Held) -> usize {
     if Arc::ptr_eq(&held.release, &held.deployed.release) { 2 } else { 1 }
+}
+
+/// To load its models, and to warm them up: of all together, since one that waits, waits for all.
+fn times(deployed: &Deployed) -> (Duration, Duration) {
+    let sum = |of: fn(&Measured) -> Duration| deployed.measured.iter().map(of).sum();
+    (sum(|model| model.times.load), sum(|model| model.times.warm_up))
 }
 
 fn each_model(held: &Held, what: impl Fn(&OnnxModel)) {

@@ -15,9 +15,9 @@ mod deploy;
 mod doctor;
 mod holdings;
 mod init;
+mod inspect;
 mod invoke;
 mod new;
-mod no_keys;
 mod process;
 mod report;
 mod serve;
@@ -62,6 +62,8 @@ fn run(command: &Command, json: bool) -> Result<()> {
         Command::Difference(options) => client::difference(options, json),
         Command::Delete(options) => client::delete(options, json),
         Command::WhoAmI(options) => client::whoami(options, json),
+        Command::Plugins(options) => client::uploads(client::Kind::Plugin, options, json),
+        Command::Models(options) => client::uploads(client::Kind::Model, options, json),
         Command::Keys(options) => client::keys(options, json),
         Command::Tenants(options) => client::tenants(options, json),
         Command::Audit(options) => client::audit(options, json),

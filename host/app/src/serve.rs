@@ -1,7 +1,11 @@
 //! `sandmill serve`: bind, load, publish, wait for a signal, drain. Reads from top to bottom in that order.
 
+use std::collections::VecDeque;
+use std::iter;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -22,10 +26,9 @@ use tokio::task::spawn_blocking;
 
 use crate::cli::ServeOptions;
 use crate::config::Config;
-use crate::control::{ControlPlane, open_store};
+use crate::control::{ControlPlane, KeyRing, open_store};
 use crate::deploy::{Deployer, Place};
-use crate::holdings::Holdings;
-use crate::no_keys::NoKeys;
+use crate::holdings::{Held, Holdings};
 use crate::process::take_descriptors;
 use crate::report::{say, told};
 
@@ -33,6 +36,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// For threads to end after all requests have: they have nothing to do any more, or nothing that anybody waits for.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(1);
+
+/// Functions that are loaded at once at the start: each holds a model's file, and may wait for the one process that compiles.
+const LOADERS_MAX: usize = 4;
 
 /// Serves until a signal says to stop.
 pub(crate) fn run(options: &ServeOptions, json: bool) -> Result<()> {
@@ -143,7 +149,7 @@ struct Loaded {
 impl Content {
     fn parts(&self, service: Arc<Pipeline>, telemetry: Arc<Telemetry>) -> EdgeParts {
         let (keys, control): (Arc<dyn Keys>, Option<Arc<dyn Control>>) = match self {
-            Self::Folders(_) => (Arc::new(NoKeys), None),
+            Self::Folders(_) => (Arc::new(KeyRing::empty()), None),
             Self::Store(plane) => (plane.keys(), Some(Arc::clone(plane) as Arc<dyn Control>)),
         };
         EdgeParts { service, keys, control, telemetry, version: VERSION }
@@ -158,18 +164,21 @@ impl Content {
     }
 
     async fn load(self, limits: TenantLimits, holdings: Arc<Holdings>) -> Result<Loaded> {
-        match self {
+        let loading = Arc::clone(&holdings);
+        let loaded = match self {
             Self::Folders(specs) => {
                 let announcement = Announcement::of(&specs);
-                spawn_blocking(move || load(&holdings, specs, &Account::new(limits))).await.context("it was cut off")??;
-                Ok(Loaded { announcement, plane: None })
+                spawn_blocking(move || load(&loading, specs, &Account::new(limits))).await.context("it was cut off")??;
+                Loaded { announcement, plane: None }
             }
             Self::Store(plane) => {
                 let served = plane.serve_all().await;
                 let announcement = Announcement::of_store(&served);
-                Ok(Loaded { announcement, plane: Some(plane) })
+                Loaded { announcement, plane: Some(plane) }
             }
-        }
+        };
+        spawn_blocking(move || holdings.deployer().engine.settle()).await.context("it was cut off")?;
+        Ok(loaded)
     }
 }
 
@@ -205,20 +214,40 @@ fn start_sandbox(config: &Config) -> Result<Sandbox> {
     }
 }
 
-/// One after the other: what a function's files hold goes when it is loaded.
+/// Several at once, as there are cores: what a function's files hold goes when it is loaded.
 fn load(holdings: &Holdings, specs: Vec<FunctionSpec>, account: &Arc<Account>) -> Result<()> {
-    let mut loaded = Vec::with_capacity(specs.len());
-    for spec in specs {
+    let loaders = thread::available_parallelism().map_or(1, NonZeroUsize::get).min(LOADERS_MAX).min(specs.len());
+    let specs = Mutex::new(VecDeque::from(specs));
+    let lock = || specs.lock().unwrap_or_else(PoisonError::into_inner);
+    let deploy = |spec: FunctionSpec| -> Result<Arc<Held>> {
         let place = Place {
             tenant: TenantId::local(),
             number: ReleaseNumber::FIRST,
+            known: false,
             account: Arc::clone(account),
             journal: Arc::default(),
         };
-        loaded.push(Arc::new(holdings.make(&spec, &place, None)?));
-    }
+        Ok(Arc::new(Held::new(holdings.deployer().deploy(&spec, &place)?, None)))
+    };
+    let loaded = thread::scope(|scope| {
+        let work = || {
+            let loaded = iter::from_fn(|| lock().pop_front()).map(deploy);
+            // After the first error, nobody begins with another.
+            loaded
+                .inspect(|loaded| {
+                    if loaded.is_err() {
+                        lock().clear()
+                    }
+                })
+                .collect()
+        };
+        let loaders: Vec<_> = (0..loaders).map(|_| scope.spawn(work)).collect();
+        let joined: Vec<_> =
+            loaders.into_iter().map(|loader| loader.join().unwrap_or_else(|_| bail!("a function's load panicked"))).collect();
+        joined.into_iter().collect::<Result<Vec<Vec<_>>>>()
+    })?;
     // All or none.
-    loaded.iter().for_each(|held| holdings.publish(held, &[]));
+    loaded.iter().flatten().for_each(|held| holdings.publish(held, &[]));
     Ok(())
 }
 

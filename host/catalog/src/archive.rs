@@ -65,6 +65,7 @@ pub enum ArchiveError {
         /// Which.
         path: PathBuf,
         /// As the system tells it.
+        #[source]
         error: io::Error,
     },
 }
@@ -95,23 +96,26 @@ pub fn pack(spec: &FunctionSpec, into: impl Write) -> Result<(), ArchiveError> {
 ///
 /// # Errors
 /// If it is no such archive, or larger than `limits`; then what the folder has is of no use. A gzip-compressed one is unpacked
-/// beside itself first, with `.tar` at the end of its name.
+/// beside itself meanwhile, with `.tar` at the end of its name.
 pub fn unpack(archive: &Path, into: &Path, limits: &ArchiveLimits) -> Result<(), ArchiveError> {
     let mut file = open(archive)?;
     let mut magic = [0; 2];
-    let plain = match file.read_exact(&mut magic) {
-        Ok(()) if magic == [0x1f, 0x8b] => {
-            let plain = archive.with_added_extension("tar");
-            rewind(&mut file, archive)?;
-            decompress(&file, &plain, limits.bytes_max)?;
-            plain
-        }
-        _ => archive.to_owned(),
-    };
-    let mut file = open(&plain)?;
+    let is_compressed = file.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b];
+    if !is_compressed {
+        return unpack_plain(archive, into, limits);
+    }
+    let plain = archive.with_added_extension("tar");
+    rewind(&mut file, archive)?;
+    let unpacked = decompress(&file, &plain, limits.bytes_max).and_then(|()| unpack_plain(&plain, into, limits));
+    let removed = fs::remove_file(&plain).map_err(|error| ArchiveError::File { path: plain, error });
+    unpacked.and(removed)
+}
+
+fn unpack_plain(archive: &Path, into: &Path, limits: &ArchiveLimits) -> Result<(), ArchiveError> {
+    let mut file = open(archive)?;
     // First without believing any of it: what describes another entry is read whole by the second pass, at the size that it states.
     survey(&file, limits)?;
-    rewind(&mut file, &plain)?;
+    rewind(&mut file, archive)?;
     extract(&file, into, limits)
 }
 
@@ -124,13 +128,13 @@ fn rewind(file: &mut File, path: &Path) -> Result<(), ArchiveError> {
     Ok(())
 }
 
-fn create(path: &Path) -> Result<File, ArchiveError> {
-    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    created.map_err(|error| ArchiveError::File { path: path.to_owned(), error })
+fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn decompress(from: &File, to: &Path, bytes_max: u64) -> Result<(), ArchiveError> {
-    let mut plain = create(to)?;
+    let trouble = |error| ArchiveError::File { path: to.to_owned(), error };
+    let mut plain = new_file(to).map_err(trouble)?;
     let mut source = MultiGzDecoder::new(BufReader::new(from)).take(bytes_max.saturating_add(1));
     let mut piece = vec![0; 64 << 10];
     let mut left = bytes_max;
@@ -140,7 +144,7 @@ fn decompress(from: &File, to: &Path, bytes_max: u64) -> Result<(), ArchiveError
             return Ok(());
         }
         left = left.checked_sub(read as u64).ok_or(ArchiveError::TooLarge { max: bytes_max, what: "bytes unpacked" })?;
-        plain.write_all(&piece[..read]).map_err(|error| ArchiveError::File { path: to.to_owned(), error })?;
+        plain.write_all(&piece[..read]).map_err(trouble)?;
     }
 }
 
@@ -183,7 +187,13 @@ fn extract(file: &File, into: &Path, limits: &ArchiveLimits) -> Result<(), Archi
         }
         let Some(path) = portable(&raw, limits.depth_max)? else { continue };
         let target = into.join(&path);
-        let trouble = |error| ArchiveError::File { path: target.clone(), error };
+        let trouble = |error: io::Error| match error.kind() {
+            // The same path for a file and for a folder.
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+                refuse(&raw, "is there twice")
+            }
+            _ => ArchiveError::File { path: target.clone(), error },
+        };
         if kind == EntryType::Directory {
             fs::create_dir_all(&target).map_err(trouble)?;
             continue;
@@ -198,7 +208,7 @@ fn extract(file: &File, into: &Path, limits: &ArchiveLimits) -> Result<(), Archi
         // A sparse file, or a size that an extension states, is not what the header says.
         let size = entry.size();
         left = left.checked_sub(size).ok_or(ArchiveError::TooLarge { max: limits.bytes_max, what: "bytes unpacked" })?;
-        let mut content = create(&target)?;
+        let mut content = new_file(&target).map_err(trouble)?;
         let copied = io::copy(&mut (&mut entry).take(size), &mut content).map_err(trouble)?;
         if copied != size {
             return Err(ArchiveError::Broken(io::ErrorKind::UnexpectedEof.into()));

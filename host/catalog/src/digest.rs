@@ -1,6 +1,7 @@
 //! SHA-256 digests, by which contents are addressed and pinned. Knows nothing of files.
 
 use std::fmt;
+use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
@@ -19,6 +20,23 @@ impl Digest {
     /// The digest of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Self(<sha2::Sha256 as sha2::Digest>::digest(bytes).into())
+    }
+
+    /// The digest of all that can be read, and how many bytes that is; in constant memory.
+    ///
+    /// # Errors
+    /// If it cannot be read to its end.
+    pub fn read(mut from: impl Read) -> io::Result<(Self, u64)> {
+        let (mut hasher, mut piece, mut len) = (<sha2::Sha256 as sha2::Digest>::new(), vec![0; 64 << 10], 0);
+        loop {
+            match from.read(&mut piece)? {
+                0 => return Ok((Self(sha2::Digest::finalize(hasher).into()), len)),
+                read => {
+                    sha2::Digest::update(&mut hasher, &piece[..read]);
+                    len += read as u64;
+                }
+            }
+        }
     }
 
     /// What was computed elsewhere, piece by piece.
@@ -90,5 +108,12 @@ mod tests {
         for bad in ["", &ABC[1..], &ABC[2..], &format!("{ABC}0"), &format!("{ABC}00"), &ABC.replace('b', "g"), &"ä".repeat(32)] {
             assert_eq!(Digest::try_from(bad.to_owned()), Err(DigestError), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_stream_has_the_digest_of_its_bytes() {
+        let bytes: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        assert_eq!(Digest::read(&bytes[..]).expect("read"), (Digest::of(&bytes), 800_000));
+        assert_eq!(Digest::read(&b""[..]).expect("read"), (Digest::of(b""), 0));
     }
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use sandmill_domain::FunctionName;
 use sandmill_domain::PluginLimits;
 use thiserror::Error;
@@ -15,7 +16,7 @@ use thiserror::Error;
 use crate::document::{DOCUMENT_BYTES_MAX, Document, Problem};
 use crate::files::{FileError, Folder};
 use crate::function::FunctionSpec;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, UPLOADS, UploadKind, UploadName};
 use crate::reader::Reader;
 
 /// The file that makes a folder a function's.
@@ -30,12 +31,27 @@ pub struct FileLimits {
     pub component_bytes_max: u64,
     /// The assets of one function together, in bytes.
     pub assets_bytes_max: u64,
+    /// Of the models of all functions, in bytes, what is kept until they are loaded: the others are read once more.
+    pub kept_bytes_max: usize,
     /// Functions in all.
     pub functions_max: usize,
     /// What a plugin has where `function.toml` does not say.
     pub plugin: PluginLimits,
     /// Whether settings may come from the server's environment; not for a stranger's function.
     pub environment: bool,
+    /// What becomes of plugins and models that are named by `from`.
+    pub uploads: Uploads,
+}
+
+/// Plugins and models that are named by `from`, which a folder does not bring itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Uploads {
+    /// Nobody knows them: to name one is wrong.
+    Unknown,
+    /// They lie in the folder, where [`UploadName::folder`] says.
+    Placed,
+    /// They are passed over, as if they were empty: what comes of it is good for [`crate::pack`] and nothing else.
+    Unread,
 }
 
 impl Default for FileLimits {
@@ -44,9 +60,11 @@ impl Default for FileLimits {
             model_bytes_max: 2 << 30,
             component_bytes_max: 64 << 20,
             assets_bytes_max: 64 << 20,
-            functions_max: 1000,
+            kept_bytes_max: 256 << 20,
+            functions_max: 4096,
             plugin: PluginLimits::default(),
             environment: true,
+            uploads: Uploads::Unknown,
         }
     }
 }
@@ -70,6 +88,18 @@ pub enum ReadError {
         /// At least one, in the order of the file.
         problems: Vec<Problem>,
     },
+}
+
+impl ReadError {
+    /// The same for somebody who knows the folder, and is not to know where it lies: files by their names in it.
+    pub fn within_folder(&self) -> String {
+        match self {
+            Self::Unreadable { path, message } => {
+                format!("{}: {message}", path.file_name().unwrap_or_default().display())
+            }
+            Self::Invalid { problems, .. } => Lines(Path::new(MANIFEST), problems).to_string(),
+        }
+    }
 }
 
 /// `path/function.toml:7: model.batch_max: …`, a line for each.
@@ -104,9 +134,17 @@ pub fn read_functions(folders: &[PathBuf], limits: &FileLimits) -> Result<Vec<Fu
         return Err(vec![ReadError::Unreadable { path: beyond.clone(), message }]);
     }
     let mut functions = Vec::with_capacity(found.len());
+    let mut kept: usize = 0;
     for folder in found {
         match read_function(&folder, limits) {
-            Ok(function) => functions.push(function),
+            Ok(mut function) => {
+                for model in &mut function.models {
+                    model.file.bytes =
+                        model.file.bytes.take_if(|bytes| kept.saturating_add(bytes.len()) <= limits.kept_bytes_max);
+                    kept += model.file.bytes.as_ref().map_or(0, Bytes::len);
+                }
+                functions.push(function);
+            }
             Err(error) => errors.push(error),
         }
     }
@@ -178,6 +216,47 @@ pub fn read_function(path: &Path, limits: &FileLimits) -> Result<FunctionSpec, R
     let mut problems = reader.into_problems();
     problems.sort();
     function.filter(|_| problems.is_empty()).ok_or_else(|| refuse(problems))
+}
+
+/// An upload that a manifest names by `from`, and where it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedUpload {
+    /// What it is.
+    pub kind: UploadKind,
+    /// What it is called there.
+    pub name: UploadName,
+    /// The line, counted from 1, and the key.
+    pub place: Problem,
+}
+
+impl NamedUpload {
+    /// What is wrong with it, as [`read_function`] would tell it.
+    pub fn refuse(&self, message: impl Into<String>) -> ReadError {
+        let problem = Problem { message: message.into(), ..self.place.clone() };
+        ReadError::Invalid { path: MANIFEST.into(), problems: vec![problem] }
+    }
+}
+
+/// The uploads that a function's manifest names, for whoever puts them into its folder before it is read. Of a manifest that is
+/// wrong, those that can be told: [`read_function`] says what is wrong.
+///
+/// # Errors
+/// If the folder has something where they are to lie.
+pub fn named_uploads(path: &Path) -> Result<Vec<NamedUpload>, ReadError> {
+    let folder = Folder::open(path).map_err(|error| refuse_folder(path, &error))?;
+    if path.join(UPLOADS).symlink_metadata().is_ok() {
+        let message = "is where what `from` names is put: leave it out of what you send".to_owned();
+        return Err(ReadError::Unreadable { path: path.join(UPLOADS), message });
+    }
+    let Ok(text) = read_manifest(path, &folder) else { return Ok(Vec::new()) };
+    let Ok(document) = Document::parse(&text) else { return Ok(Vec::new()) };
+    let (manifest, _problems) = document.read::<Manifest>();
+    let tables = manifest.iter().flat_map(Manifest::tables);
+    let named = tables.filter_map(|(key, kind, name)| {
+        let place = document.problem(&[&key[..], &["from"]].concat(), "");
+        Some(NamedUpload { kind, name: name?.clone(), place })
+    });
+    Ok(named.collect())
 }
 
 fn read_manifest(path: &Path, folder: &Folder) -> Result<String, ReadError> {

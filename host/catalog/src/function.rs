@@ -119,28 +119,47 @@ pub struct Sample {
     pub file: Option<PathBuf>,
 }
 
-/// A file of the function's folder, read whole.
+/// A file of the function's folder, which was read whole.
 #[derive(Clone)]
 pub struct FileContent {
-    /// Where it was found, for messages: the content may have changed since.
+    /// Its path in the folder, for messages.
+    pub name: String,
+    /// Where it was found: the content may have changed since.
     pub path: PathBuf,
-    /// What it held.
-    pub bytes: Bytes,
-    /// Of `bytes`.
+    /// What it held; none where that was passed over, or was forgotten since.
+    pub bytes: Option<Bytes>,
+    /// Of what it held.
     pub sha256: Digest,
+    /// How many bytes that was.
+    pub len: usize,
 }
 
 impl FileContent {
+    /// One that lies elsewhere.
+    pub(crate) fn unread(name: String) -> Self {
+        Self { path: PathBuf::from(&name), name, bytes: None, sha256: Digest::of(b""), len: 0 }
+    }
+
+    /// What it held, from the file if it was forgotten. Blocks.
+    ///
+    /// # Errors
+    /// As [`FileContent::read_again`].
+    pub fn read(&self) -> Result<Bytes, String> {
+        self.bytes.clone().map_or_else(|| Self::read_again(&self.path, self.sha256, self.len), Ok)
+    }
+
     /// The file once more, as it was: the bytes that are checked are the bytes that are given. What lies there now is no larger, and a
     /// plain file, or is not read. Blocks.
     ///
     /// # Errors
     /// In words, if it cannot be read or has changed since.
     pub fn read_again(path: &Path, sha256: Digest, bytes_max: usize) -> Result<Bytes, String> {
-        let found = files::read_plain(path, bytes_max as u64).map_err(|error| format!("{}: {error}", path.display()))?;
+        // Its callers may be told, who are not to know where it lies.
+        let name = path.file_name().unwrap_or_default().display();
+        let found = files::read_plain(path, bytes_max as u64).map_err(|error| format!("{name}: {error}"))?;
         match Digest::of(&found) {
             digest if digest == sha256 => Ok(found),
-            digest => Err(format!("{} has changed since it was deployed: its SHA-256 is {digest}, not {sha256}", path.display())),
+            digest => Err(format!("{name} has changed since it was deployed: its SHA-256 is {digest}, not {sha256}")),
         }
     }
 }

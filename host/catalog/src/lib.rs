@@ -20,6 +20,7 @@ pub mod store;
 pub use archive::{ArchiveError, ArchiveLimits, pack, unpack};
 pub use digest::{Digest, DigestError};
 pub use document::{Document, Problem, read_document};
-pub use folder::{FileLimits, ReadError, read_function, read_functions};
+pub use folder::{FileLimits, NamedUpload, ReadError, Uploads, named_uploads, read_function, read_functions};
 pub use function::{FileContent, FunctionSpec, ManifestText, ModelSpec, NamedFile, Plugins, Sample};
+pub use manifest::{UploadKind, UploadName, is_upload};
 pub use quantity::{ByteSize, Count};

@@ -2,6 +2,7 @@
 
 mod axes;
 mod bundle;
+mod from;
 mod grants;
 mod limits;
 mod providers;
@@ -19,6 +20,8 @@ use crate::quantity::Count;
 
 use axes::AxisEntry;
 pub(crate) use bundle::{AssetPaths, ConfigValue, FilePath};
+pub(crate) use from::UPLOADS;
+pub use from::{UploadKind, UploadName, is_upload};
 pub(crate) use grants::GrantsTable;
 pub(crate) use limits::{BreakerTable, InstancesTable, LimitsTable};
 use providers::{OptimizationWord, Providers};
@@ -64,7 +67,8 @@ pub(crate) struct ModelTables(BTreeMap<PlainName, ModelTable>);
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ModelTable {
-    pub(crate) path: FilePath,
+    pub(crate) path: Option<FilePath>,
+    pub(crate) from: Option<UploadName>,
     pub(crate) sha256: Option<Digest>,
     batch_max: Option<AxisBound>,
     axis_max: Option<AxisBound>,
@@ -99,7 +103,8 @@ enum BatchingWord {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PluginTable {
-    pub(crate) path: FilePath,
+    pub(crate) path: Option<FilePath>,
+    pub(crate) from: Option<UploadName>,
     pub(crate) sha256: Option<Digest>,
 }
 
@@ -170,10 +175,21 @@ fn axis_bound(bound: AxisBound) -> i64 {
 }
 
 impl Manifest {
+    /// Every table of a plugin or a model: its keys, what it is, and the upload that it names, if it does.
+    pub(crate) fn tables(&self) -> Vec<(Vec<&str>, UploadKind, Option<&UploadName>)> {
+        let plugins = [("plugin", &self.plugin), ("preprocess", &self.preprocess), ("postprocess", &self.postprocess)];
+        let plugins = plugins.into_iter().filter_map(|(name, table)| Some((vec![name], table.as_ref()?)));
+        let plugins = plugins.map(|(key, table)| (key, UploadKind::Plugin, table.from.as_ref()));
+        let named = self.models.iter().flat_map(|models| &models.0).map(|(name, table)| (vec!["models", name.0.as_str()], table));
+        let models = self.model.iter().map(|table| (vec!["model"], table)).chain(named);
+        plugins.chain(models.map(|(key, table)| (key, UploadKind::Model, table.from.as_ref()))).collect()
+    }
+
     /// What is wrong across keys: tables that do not go together, and values that rule each other out. It goes by what is
     /// written, be it right or wrong in itself.
     pub(crate) fn check(&self, document: &Document<'_>) -> Vec<Problem> {
         let mut problems = check_models(document);
+        problems.extend(self.tables().into_iter().filter_map(|(key, ..)| from::check(document, &key)));
         problems.extend(self.model.iter().flat_map(|model| model.check(document, &["model"])));
         let models = self.models.iter().flat_map(|models| &models.0);
         problems.extend(models.flat_map(|(name, model)| model.check(document, &["models", &name.0])));

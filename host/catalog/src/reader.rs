@@ -11,9 +11,11 @@ use sandmill_domain::{Asset, FunctionLimits, FunctionName, Request, RequestHead,
 use crate::digest::Digest;
 use crate::document::{Document, Problem};
 use crate::files::{FileError, Folder};
-use crate::folder::FileLimits;
+use crate::folder::{FileLimits, Uploads};
 use crate::function::{FileContent, FunctionSpec, ManifestText, ModelSpec, NamedFile, Plugins, Sample};
-use crate::manifest::{AssetPaths, ConfigValue, FilePath, Manifest, ModelTable, PluginTable, SampleTable};
+use crate::manifest::{
+    AssetPaths, ConfigValue, FilePath, Manifest, ModelTable, PluginTable, SampleTable, UploadKind, UploadName, is_upload,
+};
 
 /// Turns a manifest into a function; what it gives is of use only if it finds no problem.
 pub(crate) struct Reader<'a> {
@@ -24,6 +26,14 @@ pub(crate) struct Reader<'a> {
     sound: bool,
     files: BTreeMap<String, NamedFile>,
     problems: Vec<Problem>,
+}
+
+/// Where a plugin or a model comes from, and what it must be.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    path: Option<&'a FilePath>,
+    from: Option<&'a UploadName>,
+    sha256: Option<Digest>,
 }
 
 /// Begins the names of the environment variables that functions may read.
@@ -97,7 +107,8 @@ impl<'a> Reader<'a> {
     }
 
     fn model(&mut self, key: &[&str], table: &ModelTable) -> Option<ModelSpec> {
-        let file = self.pinned(key, &table.path, table.sha256, self.limits.model_bytes_max)?;
+        let source = Source { path: table.path.as_ref(), from: table.from.as_ref(), sha256: table.sha256 };
+        let file = self.content(key, UploadKind::Model, source, self.limits.model_bytes_max)?;
         Some(ModelSpec {
             name: key.last().copied()?.to_owned(),
             file,
@@ -115,12 +126,30 @@ impl<'a> Reader<'a> {
     }
 
     fn component(&mut self, side: &str, plugin: &PluginTable) -> Option<FileContent> {
-        self.pinned(&[side], &plugin.path, plugin.sha256, self.limits.component_bytes_max)
+        let source = Source { path: plugin.path.as_ref(), from: plugin.from.as_ref(), sha256: plugin.sha256 };
+        self.content(&[side], UploadKind::Plugin, source, self.limits.component_bytes_max)
     }
 
-    fn pinned(&mut self, table: &[&str], path: &FilePath, pin: Option<Digest>, bytes_max: u64) -> Option<FileContent> {
-        let file = self.file(&[table, &["path"]].concat(), path, bytes_max)?;
-        if let Some(pin) = pin.filter(|pin| *pin != file.sha256) {
+    /// That neither or both are written has been told of.
+    fn content(&mut self, table: &[&str], kind: UploadKind, source: Source<'_>, bytes_max: u64) -> Option<FileContent> {
+        let from = [table, &["from"]].concat();
+        let file = match (source.path, source.from) {
+            (Some(path), _) => self.file(&[table, &["path"]].concat(), path, bytes_max)?,
+            (None, Some(name)) => match self.limits.uploads {
+                Uploads::Placed => self.file(&from, &name.path(kind), bytes_max)?,
+                Uploads::Unread => return Some(FileContent::unread(name.path(kind).name())),
+                Uploads::Unknown => {
+                    let message = format!(
+                        "it names a {kind} that was uploaded to a control plane, which alone can look it up: give its file with \
+                         `path`, or deploy this function there"
+                    );
+                    self.problems.push(self.document.problem(&from, message));
+                    return None;
+                }
+            },
+            (None, None) => return None,
+        };
+        if let Some(pin) = source.sha256.filter(|pin| *pin != file.sha256) {
             let message = format!("the file has another SHA-256: {}, not {pin}", file.sha256);
             self.problems.push(self.document.problem(&[table, &["sha256"]].concat(), message));
         }
@@ -134,6 +163,9 @@ impl<'a> Reader<'a> {
             let name = path.name();
             if paths.0[..at].iter().any(|other| other.name() == name) {
                 self.problems.push(self.document.problem_of(&["assets"], at, format!("`{name}` is given twice")));
+                continue;
+            }
+            if self.limits.uploads == Uploads::Unread && is_upload(&path.0) {
                 continue;
             }
             match self.folder.read(&path.0, left) {
@@ -202,7 +234,7 @@ impl<'a> Reader<'a> {
             self.problems.push(self.document.problem(&["sample", "method"], message));
         }
         let body = table.body.map(|path| self.file(&["sample", "body"], &path, limits.body_bytes_max as u64));
-        let (file, body) = settle(body)?.map(|content| (content.path, content.bytes)).unzip();
+        let (file, body) = settle(body)?.map(|content| (content.path, content.bytes.unwrap_or_default())).unzip();
         let headers: HeaderMap = table.content_type.into_iter().map(|value| (CONTENT_TYPE, value.0)).collect();
         let head = RequestHead { method, path_rest: table.path.rest, query: table.path.query, headers };
         Some(Sample { request: Request { head, body: body.unwrap_or_default() }, file })
@@ -219,7 +251,7 @@ impl<'a> Reader<'a> {
         match self.folder.read(&path.0, bytes_max) {
             Ok((found, bytes)) => {
                 let sha256 = self.keep(path, found.clone(), &bytes);
-                Some(FileContent { path: found, sha256, bytes })
+                Some(FileContent { name: path.name(), path: found, sha256, len: bytes.len(), bytes: Some(bytes) })
             }
             Err(error) => {
                 self.problems.push(self.document.problem(key, format!("`{}`: {error}", path.0.display())));

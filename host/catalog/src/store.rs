@@ -31,12 +31,12 @@ pub use catalog::{Catalog, Snapshot, Staleness};
 pub use collect::{Collected, Grace};
 pub use doctor::{LogReport, Orphan, Report, Trouble, doctor};
 pub use error::StoreError;
-pub use ids::{Id, IdError, Label, LabelError, Place};
+pub use ids::{Id, IdError, Place};
 pub use layout::Owner;
 pub use log::{ChangeError, Head, Log, Revision};
 pub use options::StoreOptions;
 pub use records::{Author, BlobRef, Entry, Key, Pin, SCHEMA, SystemChange, TenantChange};
-pub use sandmill_domain::Scope;
-pub use sandmill_domain::control::Quotas;
-pub use state::{Function, Model, Plugin, RECORD_BYTES_MAX, Refusal, Release, State, SystemState, Tenant, TenantState};
-pub use usage::Usage;
+pub use state::{
+    ABOUT_BYTES_MAX, FILES_MAX, Function, Model, Plugin, RECORD_BYTES_MAX, Refusal, Release, State, SystemState, Tenant,
+    TenantState,
+};

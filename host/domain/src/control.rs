@@ -3,10 +3,12 @@
 //! whoever implements [`crate::ports::Control`].
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Caller, Fault, FunctionName, JournalLine, ReleaseNumber, Scope, TenantId};
+use crate::{Caller, Fault, FunctionName, JournalLine, Label, ReleaseNumber, Scope, TenantId, Usage};
 
 /// Something asked, by somebody, about one tenant's things unless [`Ask`] says otherwise.
 #[derive(Clone, Debug)]
@@ -30,10 +32,12 @@ pub enum Ask {
     Functions,
     /// One function, with its kept releases.
     Function(FunctionName),
-    /// A release, made of the function folder that the body is: a tar archive, gzip-compressed or not.
+    /// A release, made of the function folder or the manifest that the body is.
     Deploy {
         /// The function; the manifest's own name, if it has one, must be the same.
         function: FunctionName,
+        /// What the body is: a folder, or a manifest alone.
+        form: Form,
         /// Everything but the release itself.
         dry_run: bool,
     },
@@ -55,12 +59,33 @@ pub enum Ask {
     },
     /// A function is served no more, and its releases are gone.
     Delete(FunctionName),
+    /// All plugins, with their versions.
+    Plugins,
+    /// One plugin, with what is known of each version.
+    Plugin(Label),
+    /// A version of a plugin, which is the body: a component.
+    AddPlugin(Version),
+    /// A version that no kept release is made of is gone.
+    RemovePlugin(Version),
+    /// All models, with their versions.
+    Models,
+    /// One model, with what is known of each version.
+    Model(Label),
+    /// A version of a model.
+    AddModel {
+        /// Which.
+        version: Version,
+        /// What the body is: an archive of the model and what belongs to it, or its ONNX file alone.
+        form: Form,
+    },
+    /// A version that no kept release is made of is gone.
+    RemoveModel(Version),
     /// The tenant's keys, or the operators' where none is named; without their secrets.
     Keys,
     /// A key, whose secret is told once.
     AddKey(NewKey),
     /// A key stops.
-    RevokeKey(String),
+    RevokeKey(Label),
     /// Who changed what and when, the latest last.
     Audit {
         /// After this revision.
@@ -93,6 +118,37 @@ pub enum Ask {
 }
 
 impl Ask {
+    /// Whether anything of a tenant's is other than before when it is done.
+    pub const fn changes(&self) -> bool {
+        match self {
+            Self::Deploy { dry_run, .. } => !*dry_run,
+            Self::RollBack { .. }
+            | Self::Delete(_)
+            | Self::AddPlugin(_)
+            | Self::RemovePlugin(_)
+            | Self::AddModel { .. }
+            | Self::RemoveModel(_)
+            | Self::AddKey(_)
+            | Self::RevokeKey(_)
+            | Self::AddTenant(_)
+            | Self::ChangeTenant(_)
+            | Self::RemoveTenant => true,
+            Self::WhoAmI
+            | Self::Functions
+            | Self::Function(_)
+            | Self::Difference { .. }
+            | Self::Plugins
+            | Self::Plugin(_)
+            | Self::Models
+            | Self::Model(_)
+            | Self::Keys
+            | Self::Audit { .. }
+            | Self::Logs { .. }
+            | Self::Usage { .. }
+            | Self::Tenants => false,
+        }
+    }
+
     /// What a key must allow for it.
     pub const fn scope(&self) -> Option<Scope> {
         match self {
@@ -104,7 +160,15 @@ impl Ask {
             | Self::Deploy { .. }
             | Self::RollBack { .. }
             | Self::Difference { .. }
-            | Self::Delete(_) => Some(Scope::Deploy),
+            | Self::Delete(_)
+            | Self::Plugins
+            | Self::Plugin(_)
+            | Self::AddPlugin(_)
+            | Self::RemovePlugin(_)
+            | Self::Models
+            | Self::Model(_)
+            | Self::AddModel { .. }
+            | Self::RemoveModel(_) => Some(Scope::Deploy),
             Self::Keys | Self::AddKey(_) | Self::RevokeKey(_) | Self::Audit { .. } => Some(Scope::Admin),
             Self::Tenants | Self::AddTenant(_) | Self::ChangeTenant(_) | Self::RemoveTenant => Some(Scope::Admin),
         }
@@ -113,6 +177,45 @@ impl Ask {
     /// Whether only an operator may ask it.
     pub const fn is_for_operators(&self) -> bool {
         matches!(self, Self::Tenants | Self::AddTenant(_) | Self::ChangeTenant(_) | Self::RemoveTenant)
+    }
+}
+
+/// What a large body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A tar archive, gzip-compressed or not.
+    Archive,
+    /// One file, as it is.
+    File,
+}
+
+/// A version of a plugin or of a model.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Whose.
+    pub name: Label,
+    /// Which.
+    pub version: Label,
+}
+
+/// As a manifest names it: `name@version`.
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)
+    }
+}
+
+impl FromStr for Version {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || {
+            let shown: String = text.chars().take(200).collect();
+            format!("expected `name@version`, found {shown:?}")
+        };
+        let (name, version) = text.split_once('@').ok_or_else(expected)?;
+        let label = |text: &str| Label::new(text).map_err(|error| error.to_string());
+        Ok(Self { name: label(name)?, version: label(version)? })
     }
 }
 
@@ -162,9 +265,21 @@ pub struct Quotas {
     /// The memory limits of those instances together, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest_memory_bytes_max: Option<u64>,
+    /// All bodies that are held, of requests and of answers, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffered_bytes_max: Option<u64>,
     /// Functions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub functions_max: Option<u64>,
+    /// Versions of plugins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plugins_max: Option<u64>,
+    /// Versions of models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub models_max: Option<u64>,
+    /// One upload, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload_bytes_max: Option<u64>,
     /// All uploads together, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stored_bytes_max: Option<u64>,
@@ -196,6 +311,34 @@ pub enum Answer {
     Deployed(Deployment),
     /// To [`Ask::Difference`].
     Difference(Difference),
+    /// To [`Ask::Plugins`].
+    Plugins {
+        /// By their names.
+        plugins: Vec<PluginSummary>,
+    },
+    /// To [`Ask::Plugin`].
+    Plugin {
+        /// Its name.
+        plugin: Label,
+        /// The one that was added last first.
+        versions: Vec<PluginVersion>,
+    },
+    /// To [`Ask::AddPlugin`].
+    PluginAdded(Box<PluginAdded>),
+    /// To [`Ask::Models`].
+    Models {
+        /// By their names.
+        models: Vec<ModelSummary>,
+    },
+    /// To [`Ask::Model`].
+    Model {
+        /// Its name.
+        model: Label,
+        /// The one that was added last first.
+        versions: Vec<ModelVersion>,
+    },
+    /// To [`Ask::AddModel`].
+    ModelAdded(Box<ModelAdded>),
     /// To [`Ask::Keys`].
     Keys {
         /// By their ids.
@@ -328,19 +471,19 @@ pub struct StepDetail {
     pub ms: f64,
 }
 
-/// The steps of a deployment, in their order.
+/// The steps of a deployment, and of adding a plugin or a model, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// The archive arrives and is unpacked.
+    /// The body arrives.
     Receive,
-    /// The manifest and the files that it names are read.
+    /// An archive is unpacked; the manifest and the files and uploads that it names are read.
     Read,
     /// Quotas, signatures, grants; plugins are compiled, models are tried, loaded and warmed, the sample is answered.
     Load,
     /// Files go to the store.
     Store,
-    /// The release is written into the tenant's log, and answers.
+    /// The release, or the version, is written into the tenant's log; a release answers.
     Publish,
 }
 
@@ -394,6 +537,185 @@ pub struct FileChange {
     pub after: Option<FileDetail>,
 }
 
+/// A plugin in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginSummary {
+    /// Its name.
+    pub plugin: Label,
+    /// The one that was added last first.
+    pub versions: Vec<VersionSummary>,
+}
+
+/// A model in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelSummary {
+    /// Its name.
+    pub model: Label,
+    /// The one that was added last first.
+    pub versions: Vec<VersionSummary>,
+}
+
+/// A version in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionSummary {
+    /// Its name.
+    pub version: Label,
+    /// When it was added, in milliseconds since 1970.
+    pub added_at_ms: u64,
+    /// The component, or the ONNX file.
+    #[serde(flatten)]
+    pub file: FileDetail,
+}
+
+/// A version of a plugin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginVersion {
+    /// Its name.
+    pub version: Label,
+    /// When it was added, in milliseconds since 1970.
+    pub added_at_ms: u64,
+    /// The component.
+    #[serde(flatten)]
+    pub file: FileDetail,
+    /// What was seen of it when it was added.
+    #[serde(flatten)]
+    pub about: PluginAbout,
+    /// The functions that it cannot be deleted for: a kept release of each is made of it.
+    pub used_by: Vec<FunctionName>,
+}
+
+/// What a component is, as it was seen when it was added. Kept as it is here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PluginAbout {
+    /// What it does: `preprocess` or `postprocess` or both, or `handler`.
+    pub shape: Vec<String>,
+    /// Whether its `init` ran.
+    pub init: InitOutcome,
+    /// Why it did not end well; null if it did, or if there is none.
+    pub why_no_init: Option<String>,
+    /// The grants, by their names in `[grants]`, without which something that it imports is refused or empty.
+    pub grants: Vec<String>,
+    /// The interfaces that it imports, in their order; the first of them, if there are very many.
+    pub imports: Vec<String>,
+    /// The interfaces that it exports, likewise.
+    pub exports: Vec<String>,
+}
+
+/// What came of a component's `init`, without settings, assets and models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitOutcome {
+    /// There is none.
+    #[default]
+    None,
+    /// It ran, and every instance can begin with what it left.
+    Snapshot,
+    /// It ran, but runs in every instance anew.
+    NoSnapshot,
+    /// It refused or failed, which it need not with the settings, assets and models of a function.
+    Failed,
+}
+
+/// A version of a plugin that was added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginAdded {
+    /// Its plugin.
+    pub plugin: Label,
+    /// The version.
+    #[serde(flatten)]
+    pub version: PluginVersion,
+    /// False if these bytes were there under this version.
+    pub added: bool,
+    /// What differs from the version that was added before it; null if there is none.
+    pub difference: Option<PluginDifference>,
+}
+
+/// The interfaces in which two versions of a plugin differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginDifference {
+    /// The other version.
+    pub since: Label,
+    /// Imports that it does not have,
+    pub imports_came: Vec<String>,
+    /// or that it alone has.
+    pub imports_went: Vec<String>,
+    /// Exports that it does not have,
+    pub exports_came: Vec<String>,
+    /// or that it alone has.
+    pub exports_went: Vec<String>,
+}
+
+/// A version of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelVersion {
+    /// Its name.
+    pub version: Label,
+    /// When it was added, in milliseconds since 1970.
+    pub added_at_ms: u64,
+    /// All its files, by their paths; `model.onnx` is the model itself.
+    pub files: BTreeMap<String, FileDetail>,
+    /// What was seen of it when it was added.
+    #[serde(flatten)]
+    pub about: ModelAbout,
+    /// The functions that it cannot be deleted for: a kept release of each is made of it.
+    pub used_by: Vec<FunctionName>,
+}
+
+/// What a model is, as it was seen when it was added. Kept as it is here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ModelAbout {
+    /// What it takes.
+    pub inputs: Vec<TensorDetail>,
+    /// What it gives.
+    pub outputs: Vec<TensorDetail>,
+    /// Inputs and outputs that are left out here, as they are very many.
+    pub tensors_left_out: usize,
+    /// What was measured on the host that took it, with default options; null if nothing could be.
+    pub measured: Option<MeasuredDetail>,
+}
+
+/// A tensor that a model takes or gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TensorDetail {
+    /// Its name.
+    pub name: String,
+    /// The element type, as in the Open Inference Protocol.
+    pub datatype: String,
+    /// One entry per axis; -1 for one that varies.
+    pub shape: Vec<i64>,
+    /// The model's symbols for these axes; null where it has none.
+    pub axes: Vec<Option<String>>,
+}
+
+/// What was measured of a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredDetail {
+    /// How long it took to load, in milliseconds.
+    pub load_ms: f64,
+    /// One run of the smallest shapes, when it was warm, in milliseconds.
+    pub run_ms: f64,
+    /// What its session holds when it is warm, in bytes.
+    pub memory_bytes: u64,
+    /// The rows that run together at most.
+    pub batch_rows_max: usize,
+    /// Why calls share no run; null if they do.
+    pub why_no_batches: Option<String>,
+}
+
+/// A version of a model that was added.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelAdded {
+    /// Its model.
+    pub model: Label,
+    /// The version.
+    #[serde(flatten)]
+    pub version: ModelVersion,
+    /// False if these bytes were there under this version.
+    pub added: bool,
+}
+
 /// A key, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyDetail {
@@ -430,24 +752,7 @@ pub struct HourUsage {
     /// Its beginning, in milliseconds since 1970.
     pub from_ms: u64,
     /// By function.
-    pub functions: BTreeMap<FunctionName, FunctionUsage>,
-}
-
-/// What a function used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FunctionUsage {
-    /// Requests that reached it, refused ones included.
-    pub requests: u64,
-    /// What its plugins ran, in microseconds.
-    pub plugin_us: u64,
-    /// What its models ran, in microseconds: a run counts once, however many calls share it.
-    pub model_us: u64,
-    /// Of the bodies of its requests,
-    pub received_bytes: u64,
-    /// and of its answers.
-    pub sent_bytes: u64,
-    /// Calls that waited for a model to be loaded, all together once.
-    pub cold_starts: u64,
+    pub functions: BTreeMap<FunctionName, Usage>,
 }
 
 /// A tenant.

@@ -5,6 +5,7 @@
 
 mod axes;
 mod batch;
+mod bodies;
 mod breaker;
 mod buffer;
 mod bundle;
@@ -22,13 +23,16 @@ mod message;
 mod name;
 pub mod ports;
 mod provider;
+mod rate;
 mod signature;
 mod tensor;
 pub mod turns;
 mod urgency;
+mod usage;
 
 pub use axes::{AXIS_MAX, AxisRule, Pad, PadValue};
 pub use batch::{Batch, BatchReason, Batching};
+pub use bodies::{Bodies, BodyShare};
 pub use breaker::{BreakerLimits, BreakerState};
 pub use buffer::{Buffer, Lender};
 pub use bundle::{Asset, Setting};
@@ -41,8 +45,10 @@ pub use journal::{Journal, JournalLine, Level};
 pub use lifecycle::{BatchSize, FailureKind, ModelEvent, ModelProfile, ModelStage, ModelState, RecycleReason, UnloadReason};
 pub use limits::{FunctionLimits, InstanceBudget, InstancePolicy, PluginLimits, TenantLimits};
 pub use message::{Header, Reply, Request, RequestHead};
-pub use name::{FunctionName, NameError, ReleaseNumber, TenantId};
+pub use name::{FunctionName, Label, LabelError, NameError, ReleaseNumber, TenantId};
 pub use provider::{Arena, Optimization, ProfileShapes, Provider};
+pub use rate::Bucket;
 pub use signature::{Axis, Mismatch, ModelInfo, Signature, TensorSpec};
 pub use tensor::{Tensor, Truncated, byte_strings, element_count};
 pub use urgency::{Priority, Urgency, Wish};
+pub use usage::Usage;

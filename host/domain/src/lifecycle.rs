@@ -55,6 +55,8 @@ pub enum UnloadReason {
     Idle,
     /// Another model needed the memory, and this one was called least recently.
     Memory,
+    /// Somebody asked for it.
+    Request,
 }
 
 impl UnloadReason {
@@ -63,6 +65,7 @@ impl UnloadReason {
         match self {
             Self::Idle => "idle",
             Self::Memory => "memory",
+            Self::Request => "request",
         }
     }
 }

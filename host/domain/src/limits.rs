@@ -182,6 +182,8 @@ pub struct TenantLimits {
     pub instances_max: usize,
     /// The memory limits of those instances together, in bytes.
     pub guest_memory_bytes_max: usize,
+    /// All bodies that are held, of requests and of answers, in bytes.
+    pub buffered_bytes_max: usize,
 }
 
 impl TenantLimits {
@@ -191,6 +193,7 @@ impl TenantLimits {
         concurrency_max: usize::MAX,
         instances_max: usize::MAX,
         guest_memory_bytes_max: usize::MAX,
+        buffered_bytes_max: usize::MAX,
     };
 }
 

@@ -128,6 +128,55 @@ impl fmt::Display for ReleaseNumber {
     }
 }
 
+/// The name of a plugin or a model, one of their versions, or a key's id: `[a-z0-9][a-z0-9._-]{0,62}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Label(String);
+
+/// Why a string is no label.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("`{0}` does not serve: lower-case letters, digits, `.`, `_` and `-`, beginning with a letter or digit, 63 at most")]
+pub struct LabelError(String);
+
+impl Label {
+    /// Checks the string.
+    ///
+    /// # Errors
+    /// If it has another form.
+    pub fn new(text: impl Into<String>) -> Result<Self, LabelError> {
+        let text = text.into();
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+        let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        let fits = begins && text.len() <= NAME_BYTES_MAX && text.bytes().all(allowed);
+        if fits { Ok(Self(text)) } else { Err(LabelError(text.chars().take(100).collect())) }
+    }
+
+    /// The string.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Label {
+    type Error = LabelError;
+
+    fn try_from(text: String) -> Result<Self, LabelError> {
+        Self::new(text)
+    }
+}
+
+impl From<Label> for String {
+    fn from(label: Label) -> Self {
+        label.0
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +190,16 @@ mod tests {
         for bad in ["", "-a", "A", "a_b", "a/b", "a.b", "ä", "a b", &"a".repeat(64)] {
             assert!(FunctionName::new(bad).is_err(), "{bad:?} passed");
             assert!(TenantId::new(bad).is_err(), "{bad:?} passed");
+        }
+    }
+
+    #[test]
+    fn labels_are_plain() {
+        for good in ["a", "1.2.0", "yolo_v8-n", &"a".repeat(63)] {
+            assert!(Label::new(good).is_ok(), "{good:?}");
+        }
+        for bad in ["", ".", "..", "-a", "A", "a/b", "a b", "ä", &"a".repeat(64)] {
+            assert!(Label::new(bad).is_err(), "{bad:?}");
         }
     }
 }

@@ -14,8 +14,8 @@ use http::{HeaderMap, Method};
 use crate::control::{Answered, Asked, Refused};
 use crate::fair::Flow;
 use crate::{
-    Batch, Caller, Deadline, Fault, FunctionName, Lender, ModelInfo, ModelState, Priority, ReleaseNumber, Reply, Request,
-    RequestHead, TenantId, Tensor, Urgency,
+    Batch, Bodies, Caller, Deadline, Fault, FunctionName, Lender, ModelInfo, ModelStage, ModelState, ReleaseNumber, Reply,
+    Request, RequestHead, TenantId, Tensor, Urgency,
 };
 
 pub use crate::buffer::Home;
@@ -43,8 +43,8 @@ pub trait Model: Send + Sync {
     /// Whether a call would be taken now, told before there are inputs; it may be refused all the same when there are.
     ///
     /// # Errors
-    /// `Overloaded`, `NotReady`.
-    fn check(&self, _priority: Priority) -> Result<(), Fault> {
+    /// `Overloaded`, also if it would not be answered before its deadline; `NotReady`.
+    fn check(&self, _urgency: Urgency) -> Result<(), Fault> {
         Ok(())
     }
 
@@ -65,6 +65,12 @@ pub trait Model: Send + Sync {
 
     /// Replaces whatever it is made of at the next opportunity; calls go on meanwhile.
     fn recycle(&self) {}
+
+    /// It is loaded at the next opportunity, if it is not there.
+    fn load(&self) {}
+
+    /// It goes as soon as nobody uses it, until its next call or [`Model::load`].
+    fn unload(&self) {}
 
     /// Of a release that answers only when it is asked for by its number: it need not be warm, and goes when nobody has called it
     /// for so long, until its next call. With none, it is kept as its function says.
@@ -205,7 +211,8 @@ pub enum Form {
 
 /// Everything that is served, as the edge sees it. Implemented by the pipeline.
 pub trait Service: Send + Sync {
-    /// Why no requests should be sent here; none if every function is warm and nothing drains.
+    /// Why no requests should be sent here; none when each function was loaded, could not be, or has had its time for it, nothing
+    /// drains, and nothing else is wrong with the host.
     fn unready(&self) -> Option<String>;
 
     /// What its operator should know although requests may be sent here.
@@ -231,6 +238,21 @@ pub trait Service: Send + Sync {
     /// `NotFound`.
     fn models(&self, tenant: &TenantId, function: &FunctionName) -> Result<Vec<(String, ModelState)>, Fault>;
 
+    /// All functions of a tenant that can be called as models, by their names.
+    fn repository(&self, tenant: &TenantId) -> Vec<RepositoryEntry>;
+
+    /// Has the model of a function's current release loaded, and waits for it.
+    ///
+    /// # Errors
+    /// `NotFound`, or why it is not loaded.
+    fn load(&self, tenant: &TenantId, function: &FunctionName) -> BoxFuture<'_, Result<(), Fault>>;
+
+    /// Has it unloaded until its next call, and waits for that.
+    ///
+    /// # Errors
+    /// `NotFound`, or why it is still there.
+    fn unload(&self, tenant: &TenantId, function: &FunctionName) -> BoxFuture<'_, Result<(), Fault>>;
+
     /// Replaces a model's session at the next opportunity.
     ///
     /// # Errors
@@ -249,6 +271,19 @@ pub struct Description {
     pub model: Arc<ModelInfo>,
     /// Whether it is warm.
     pub ready: bool,
+}
+
+/// One release of a function in a tenant's repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositoryEntry {
+    /// The function.
+    pub function: FunctionName,
+    /// The release.
+    pub release: ReleaseNumber,
+    /// Where its model stands.
+    pub stage: ModelStage,
+    /// What is wrong with it; none if it works.
+    pub ailing: Option<String>,
 }
 
 /// Tells callers by their keys. Implemented by whoever knows the catalog; asked at every request, it must be quick.
@@ -289,6 +324,9 @@ pub trait Body: Send {
 pub trait Ticket: Send {
     /// The largest body, in bytes.
     fn body_bytes_max(&self) -> usize;
+
+    /// What its bodies count for besides the host's account.
+    fn bodies(&self) -> Arc<Bodies>;
 
     /// When the answer must be there; what is in the body may bring that nearer.
     fn deadline(&self) -> Deadline;

@@ -1,21 +1,20 @@
-//! A deployment's body, handed on piece by piece as it arrives: bounded in bytes, in the time of each piece and of all, and the
-//! one that its sender promised. Knows nothing of what is in it.
+//! A large body, of a deployment, a plugin or a model, handed on piece by piece as it arrives: bounded in bytes, in the time of each
+//! piece and of all, and the one that its sender promised. Knows nothing of what is in it.
 
 use bytes::Bytes;
 use sandmill_domain::ports::{Body, BoxFuture};
-use sandmill_domain::{Code, Fault};
+use sandmill_domain::{BodyShare, Code, Fault};
 use tokio::time::{Instant, timeout_at};
 
-use crate::buffered::Share;
 use crate::digest::Promise;
 use crate::options::EdgeLimits;
 use crate::shared::Shared;
 use crate::upload::{Upload, too_large, too_slow};
 
 /// What a body that is too large is told.
-const BOUND: &str = "the limit of deployments (upload_bytes_max)";
+const BOUND: &str = "the limit of uploads (upload_bytes_max)";
 
-/// One deployment on its way in.
+/// One upload on its way in.
 pub(crate) struct Archive<'a> {
     upload: &'a mut Upload,
     limits: &'a EdgeLimits,
@@ -23,7 +22,7 @@ pub(crate) struct Archive<'a> {
     until: Instant,
     promise: Option<Promise>,
     /// Of the host's buffered bytes, the piece that was handed on last.
-    share: Share,
+    share: BodyShare,
     is_broken: bool,
 }
 
@@ -38,7 +37,7 @@ impl<'a> Archive<'a> {
             return Err(too_large(limits.upload_bytes_max, BOUND));
         }
         let until = Instant::now() + limits.upload_time;
-        Ok(Self { upload, limits, until, promise, share: shared.buffered.share(), is_broken: false })
+        Ok(Self { upload, limits, until, promise, share: shared.bodies.share(None), is_broken: false })
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>, Fault> {

@@ -10,11 +10,10 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRAILER, TR
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, Version};
 use sandmill_domain::ports::{Form, Stages, Target};
-use sandmill_domain::{Code, Fault, ReleaseNumber, Reply};
+use sandmill_domain::{BodyShare, Code, Fault, ReleaseNumber, Reply};
 use sandmill_telemetry::{Record, Telemetry, Visit};
 
 use crate::activity::Activity;
-use crate::buffered::Share;
 use crate::delivery::Delivery;
 
 /// What frames a message or speaks of one hop is the host's to say, and so is the date; a reply that brings it could break
@@ -52,7 +51,7 @@ pub(crate) struct Exchange {
     received: u64,
     stages: Stages,
     /// Of the host's buffered bytes, what its answer takes.
-    share: Option<Share>,
+    share: Option<BodyShare>,
     to_send: u64,
     sent: AtomicU64,
 }
@@ -128,7 +127,7 @@ impl Exchange {
     }
 
     /// Its answer's share of the buffered bytes, given back when the answer is written or the connection has ended.
-    pub(crate) fn holds(&mut self, share: Share) {
+    pub(crate) fn holds(&mut self, share: BodyShare) {
         self.share = Some(share);
     }
 

@@ -6,7 +6,6 @@
 
 mod activity;
 mod archive;
-mod buffered;
 mod connection;
 mod control;
 mod delivery;
@@ -22,6 +21,7 @@ mod plane_head;
 mod plane_log;
 mod plane_paths;
 mod reload;
+mod repository;
 mod request;
 mod routes;
 mod serve;

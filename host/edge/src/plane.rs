@@ -1,5 +1,5 @@
-//! The control plane below `/v1`: head → who asks → what → body → ask → answer. Knows no JSON but that it is asked for, and none
-//! of what is asked.
+//! The control plane below `/v1`: head → who asks → what → body → ask → answer. Of what is asked it knows who may, whose things
+//! are meant and which body belongs to it; of JSON only that it is asked for.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ use crate::archive::{Archive, NoBody};
 use crate::control::unknown;
 use crate::digest::Promise;
 use crate::keys;
-use crate::plane_head::{self, ARCHIVES, JSON};
+use crate::plane_head::{self, COMPONENTS, DEPLOYMENTS, JSON, MODELS};
 use crate::plane_log::Line;
 use crate::plane_paths::{Act, Found, find};
 use crate::routes::hide;
@@ -102,9 +102,9 @@ async fn carry_out(
     head: &Parts,
     upload: &mut Upload,
 ) -> Result<Reply, Refused> {
-    let adds = matches!(asked.ask, Ask::Deploy { .. } | Ask::AddKey(_) | Ask::AddTenant(_));
-    let answered = if matches!(asked.ask, Ask::Deploy { .. }) {
-        plane_head::media(&head.headers, ARCHIVES)?;
+    let adds_tenant = matches!(asked.ask, Ask::AddTenant(_));
+    let answered = if let Some(taken) = large(&asked.ask) {
+        plane_head::media(&head.headers, taken)?;
         let mut archive = Archive::new(shared, upload, Promise::of(&head.headers)?)?;
         plane.ask(asked, &mut archive).await
     } else {
@@ -112,8 +112,18 @@ async fn carry_out(
         let nothing: &mut dyn Body = &mut NoBody;
         plane.ask(asked, nothing).await
     }?;
-    let status = status::answered(&answered.answer, adds);
+    let status = status::answered(&answered.answer, adds_tenant);
     Ok(told(&answered, status, head.uri.path()))
+}
+
+/// What a body may be that is handed on as it comes; none for one that is small, or none.
+fn large(ask: &Ask) -> Option<&'static [&'static str]> {
+    match ask {
+        Ask::Deploy { .. } => Some(DEPLOYMENTS),
+        Ask::AddPlugin(_) => Some(COMPONENTS),
+        Ask::AddModel { .. } => Some(MODELS),
+        _ => None,
+    }
 }
 
 /// Reads what the body says of what is asked.
@@ -138,7 +148,7 @@ async fn json(shared: &Shared, head: &Parts, upload: &mut Upload) -> Result<Byte
     let promise = Promise::of(&head.headers)?;
     let until = Instant::now() + shared.limits.body_time;
     let bounds = UploadBounds { bytes_max: JSON_BYTES_MAX, bound: "the limit of what is no archive", until };
-    let (body, _share) = upload.read(bounds, &shared.buffered).await?;
+    let (body, _share) = upload.read(bounds, shared.bodies.share(None)).await?;
     if let Some(mut promise) = promise {
         promise.update(&body);
         promise.keep()?;

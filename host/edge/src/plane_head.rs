@@ -2,10 +2,20 @@
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName};
+use sandmill_domain::control::Form;
 use sandmill_domain::{Code, Fault};
 
-/// What a deployment may be.
-pub(crate) const ARCHIVES: &[&str] = &["application/x-tar", "application/gzip"];
+/// Folders.
+const ARCHIVES: &[&str] = &["application/x-tar", "application/gzip"];
+
+/// What else it may be: the manifest alone.
+pub(crate) const DEPLOYMENTS: &[&str] = &["application/x-tar", "application/gzip", "application/toml"];
+
+/// What a plugin is.
+pub(crate) const COMPONENTS: &[&str] = &["application/wasm"];
+
+/// What a model may be: an archive, or an ONNX file alone.
+pub(crate) const MODELS: &[&str] = &["application/octet-stream", "application/x-tar", "application/gzip"];
 
 /// What everything else is.
 pub(crate) const JSON: &[&str] = &["application/json"];
@@ -45,14 +55,20 @@ pub(crate) fn no_addition(headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
+/// What a body is that may be an archive or a file alone. Whether it is any of them is for [`media`] to say.
+pub(crate) fn form(headers: &HeaderMap) -> Form {
+    let is_archive = single(headers, &CONTENT_TYPE).ok().flatten().is_some_and(|given| is_one_of(essence(given), ARCHIVES));
+    if is_archive { Form::Archive } else { Form::File }
+}
+
 /// Whether the body is one of those that are taken.
 ///
 /// # Errors
 /// `UnsupportedMedia`, `InvalidInput`.
 pub(crate) fn media(headers: &HeaderMap, taken: &[&str]) -> Result<(), Fault> {
     let given = single(headers, &CONTENT_TYPE)?.unwrap_or_default();
-    let essence = given.split_once(';').map_or(given, |(essence, _parameters)| essence).trim();
-    if !taken.iter().any(|taken| essence.eq_ignore_ascii_case(taken)) {
+    let essence = essence(given);
+    if !is_one_of(essence, taken) {
         let message = format!("this takes {}, and `Content-Type` is `{}`", taken.join(" or "), excerpt(essence));
         return Err(Fault::new(Code::UnsupportedMedia, message));
     }
@@ -64,6 +80,14 @@ pub(crate) fn media(headers: &HeaderMap, taken: &[&str]) -> Result<(), Fault> {
             Err(Fault::new(Code::UnsupportedMedia, message))
         }
     }
+}
+
+fn essence(given: &str) -> &str {
+    given.split_once(';').map_or(given, |(essence, _parameters)| essence).trim()
+}
+
+fn is_one_of(essence: &str, known: &[&str]) -> bool {
+    known.iter().any(|known| essence.eq_ignore_ascii_case(known))
 }
 
 fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Fault> {
@@ -136,6 +160,14 @@ mod tests {
         }
         assert_eq!(check(b"\xff"), Err(Code::InvalidInput));
         assert!(media(&HeaderMap::new(), JSON).is_err());
+        for (value, expected) in [
+            ("application/gzip", Form::Archive),
+            ("Application/X-Tar; x=y", Form::Archive),
+            ("application/toml", Form::File),
+            ("application/octet-stream", Form::File),
+        ] {
+            assert_eq!(form(&headers(&CONTENT_TYPE, &[value.as_bytes()])), expected, "{value}");
+        }
         let mut packed = headers(&CONTENT_TYPE, &[b"application/x-tar"]);
         packed.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         assert_eq!(media(&packed, ARCHIVES).map_err(|fault| fault.code), Err(Code::UnsupportedMedia));

@@ -4,8 +4,8 @@ use std::num::NonZeroU64;
 use std::time::UNIX_EPOCH;
 
 use http::{HeaderMap, Method};
-use sandmill_domain::control::{Ask, NewKey, TenantTerms};
-use sandmill_domain::{Code, Fault, FunctionName, ReleaseNumber, TenantId};
+use sandmill_domain::control::{Ask, NewKey, TenantTerms, Version};
+use sandmill_domain::{Code, Fault, FunctionName, Label, ReleaseNumber, TenantId};
 
 use crate::plane_head;
 use crate::routes::{function, wrong_method};
@@ -13,10 +13,7 @@ use crate::routes::{function, wrong_method};
 const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 
-/// The longest id of a key that is looked up, in bytes.
-const KEY_BYTES_MAX: usize = 128;
-
-/// One path: its parts behind `/v1`, the variable one in braces.
+/// One path: its parts behind `/v1`, the variable ones in braces.
 pub(crate) struct Place {
     parts: &'static [&'static str],
     /// Whether it is there behind `/v1/tenants/{tenant}` as well.
@@ -43,14 +40,16 @@ pub(crate) enum Act {
 
 /// What a request says besides its path.
 pub(crate) struct Given<'a> {
-    /// The path's variable part; empty if it has none.
+    /// The path's first variable part; empty if it has none.
     name: &'a str,
+    /// The second one, likewise.
+    version: &'a str,
     query: Query<'a>,
     headers: &'a HeaderMap,
 }
 
 /// Every path.
-pub(crate) const PLACES: [Place; 13] = [
+pub(crate) const PLACES: [Place; 19] = [
     host(&["openapi.json"], &[Answers { method: "GET", query: &[], act: Act::Describe }]),
     host(&["whoami"], &[asks("GET", &[], |_given| Ok(Ask::WhoAmI))]),
     tenants(&["functions"], &[asks("GET", &[], |_given| Ok(Ask::Functions))]),
@@ -68,6 +67,24 @@ pub(crate) const PLACES: [Place; 13] = [
     ),
     tenants(&["functions", "{function}", "logs"], &[asks("GET", &["after", "wait_ms"], logs)]),
     tenants(&["functions", "{function}", "difference"], &[asks("GET", &["from", "to"], difference)]),
+    tenants(&["plugins"], &[asks("GET", &[], |_given| Ok(Ask::Plugins))]),
+    tenants(&["plugins", "{plugin}"], &[asks("GET", &[], |given| Ok(Ask::Plugin(label(given.name)?)))]),
+    tenants(
+        &["plugins", "{plugin}", "versions", "{version}"],
+        &[
+            asks("PUT", &[], |given| Ok(Ask::AddPlugin(new_version(given)?))),
+            asks("DELETE", &[], |given| Ok(Ask::RemovePlugin(version(given)?))),
+        ],
+    ),
+    tenants(&["models"], &[asks("GET", &[], |_given| Ok(Ask::Models))]),
+    tenants(&["models", "{model}"], &[asks("GET", &[], |given| Ok(Ask::Model(label(given.name)?)))]),
+    tenants(
+        &["models", "{model}", "versions", "{version}"],
+        &[
+            asks("PUT", &[], |given| Ok(Ask::AddModel { version: new_version(given)?, form: plane_head::form(given.headers) })),
+            asks("DELETE", &[], |given| Ok(Ask::RemoveModel(version(given)?))),
+        ],
+    ),
     tenants(&["keys"], &[asks("GET", &[], |_given| Ok(Ask::Keys)), asks("POST", &[], |_given| Ok(Ask::AddKey(no_key())))]),
     tenants(&["keys", "{key}"], &[asks("DELETE", &[], revoke)]),
     tenants(&["audit"], &[asks("GET", &["after"], |given| Ok(Ask::Audit { after: given.query.number("after")?.unwrap_or(0) }))]),
@@ -94,6 +111,7 @@ pub(crate) struct Found<'a> {
     /// Whose things it is about, if it says so.
     pub(crate) tenant: Option<TenantId>,
     name: &'a str,
+    version: &'a str,
 }
 
 /// The place at `path`, which begins with `/v1`.
@@ -109,13 +127,14 @@ pub(crate) fn find(path: &str, unknown: fn() -> Fault) -> Result<Found<'_>, Faul
     };
     let place = PLACES.iter().find(|place| (tenant.is_none() || place.is_of_tenants) && place.is_at(parts));
     let place = place.ok_or_else(unknown)?;
-    let name = place.parts.iter().zip(parts).find_map(|(part, name)| part.starts_with('{').then_some(*name)).unwrap_or_default();
+    let mut names = place.parts.iter().zip(parts).filter(|(part, _)| part.starts_with('{')).map(|(_, name)| *name);
+    let (name, version) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
     let tenant = match tenant {
         Some(tenant) => Some(TenantId::new(tenant).map_err(|_no_name| unknown())?),
         None if place.is_a_tenant() => Some(TenantId::new(name).map_err(|error| Fault::new(Code::NotFound, error.to_string()))?),
         None => None,
     };
-    Ok(Found { place, tenant, name })
+    Ok(Found { place, tenant, name, version })
 }
 
 impl Place {
@@ -151,7 +170,7 @@ impl<'a> Found<'a> {
     /// # Errors
     /// `InvalidInput` for what the path does not know, `NotFound` for what is no name.
     pub(crate) fn given(&self, answers: &Answers, query: Option<&'a str>, headers: &'a HeaderMap) -> Result<Given<'a>, Fault> {
-        Ok(Given { name: self.name, query: Query::read(query, answers.query)?, headers })
+        Ok(Given { name: self.name, version: self.version, query: Query::read(query, answers.query)?, headers })
     }
 }
 
@@ -164,7 +183,20 @@ impl Answers {
 fn deploy(given: &Given<'_>) -> Result<Ask, Fault> {
     // It is to be made: that it is no name is what is wrong with it, not that it is not there.
     let function = FunctionName::new(given.name).map_err(|error| invalid(error.to_string()))?;
-    Ok(Ask::Deploy { function, dry_run: given.query.truth("dry_run")?.unwrap_or(false) })
+    Ok(Ask::Deploy { function, form: plane_head::form(given.headers), dry_run: given.query.truth("dry_run")?.unwrap_or(false) })
+}
+
+fn label(name: &str) -> Result<Label, Fault> {
+    Label::new(name).map_err(|error| Fault::new(Code::NotFound, error.to_string()))
+}
+
+fn version(given: &Given<'_>) -> Result<Version, Fault> {
+    Ok(Version { name: label(given.name)?, version: label(given.version)? })
+}
+
+/// One to be made, as of a deployment.
+fn new_version(given: &Given<'_>) -> Result<Version, Fault> {
+    version(given).map_err(|fault| invalid(fault.message))
 }
 
 fn difference(given: &Given<'_>) -> Result<Ask, Fault> {
@@ -189,11 +221,8 @@ fn usage(given: &Given<'_>) -> Result<Ask, Fault> {
 }
 
 fn revoke(given: &Given<'_>) -> Result<Ask, Fault> {
-    let is_id = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    if (1..=KEY_BYTES_MAX).contains(&given.name.len()) && given.name.bytes().all(is_id) {
-        return Ok(Ask::RevokeKey(given.name.to_owned()));
-    }
-    Err(Fault::new(Code::NotFound, "no such key"))
+    let id = Label::new(given.name).map_err(|_no_id| Fault::new(Code::NotFound, "no such key"))?;
+    Ok(Ask::RevokeKey(id))
 }
 
 fn put_tenant(given: &Given<'_>) -> Result<Ask, Fault> {
@@ -251,6 +280,7 @@ fn invalid(message: impl Into<String>) -> Fault {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use sandmill_domain::control::Form;
     use serde_json::Value;
 
     use super::*;
@@ -279,6 +309,10 @@ mod tests {
         FunctionName::new(name).expect("a name")
     }
 
+    fn of(name: &str, version: &str) -> Version {
+        Version { name: label(name).expect("a name"), version: label(version).expect("a version") }
+    }
+
     fn release(number: u64) -> ReleaseNumber {
         ReleaseNumber(NonZeroU64::new(number).expect("not zero"))
     }
@@ -290,9 +324,21 @@ mod tests {
             ("GET", "/v1/functions", "", None, Ask::Functions),
             ("HEAD", "/v1/tenants/acme/functions", "", Some("acme"), Ask::Functions),
             ("GET", "/v1/functions/f", "&&", None, Ask::Function(name("f"))),
-            ("PUT", "/v1/functions/f", "", None, Ask::Deploy { function: name("f"), dry_run: false }),
-            ("PUT", "/v1/tenants/a/functions/f", "dry_run=true", Some("a"), Ask::Deploy { function: name("f"), dry_run: true }),
-            ("PUT", "/v1/functions/f", "dry_run=false", None, Ask::Deploy { function: name("f"), dry_run: false }),
+            ("PUT", "/v1/functions/f", "", None, Ask::Deploy { function: name("f"), form: Form::File, dry_run: false }),
+            (
+                "PUT",
+                "/v1/tenants/a/functions/f",
+                "dry_run=true",
+                Some("a"),
+                Ask::Deploy { function: name("f"), form: Form::File, dry_run: true },
+            ),
+            (
+                "PUT",
+                "/v1/functions/f",
+                "dry_run=false",
+                None,
+                Ask::Deploy { function: name("f"), form: Form::File, dry_run: false },
+            ),
             ("DELETE", "/v1/functions/f", "", None, Ask::Delete(name("f"))),
             ("POST", "/v1/functions/f/rollback", "", None, Ask::RollBack { function: name("f"), to: None }),
             (
@@ -302,9 +348,23 @@ mod tests {
                 None,
                 Ask::Difference { function: name("f"), from: release(u64::MAX), to: release(2) },
             ),
+            ("GET", "/v1/plugins", "", None, Ask::Plugins),
+            ("GET", "/v1/tenants/acme/plugins/resize_2", "", Some("acme"), Ask::Plugin(label("resize_2").expect("a name"))),
+            ("PUT", "/v1/plugins/versions/versions/versions", "", None, Ask::AddPlugin(of("versions", "versions"))),
+            ("DELETE", "/v1/plugins/resize/versions/1.2.0", "", None, Ask::RemovePlugin(of("resize", "1.2.0"))),
+            ("GET", "/v1/models", "", None, Ask::Models),
+            ("GET", "/v1/models/digits", "", None, Ask::Model(label("digits").expect("a name"))),
+            (
+                "PUT",
+                "/v1/tenants/acme/models/digits/versions/3",
+                "",
+                Some("acme"),
+                Ask::AddModel { version: of("digits", "3"), form: Form::File },
+            ),
+            ("DELETE", "/v1/tenants/a/models/digits/versions/3", "", Some("a"), Ask::RemoveModel(of("digits", "3"))),
             ("GET", "/v1/keys", "", None, Ask::Keys),
             ("POST", "/v1/tenants/acme/keys", "", Some("acme"), Ask::AddKey(no_key())),
-            ("DELETE", "/v1/keys/k-1_~.Z", "", None, Ask::RevokeKey("k-1_~.Z".to_owned())),
+            ("DELETE", "/v1/keys/k-1_.z", "", None, Ask::RevokeKey(Label::new("k-1_.z").expect("a label"))),
             ("GET", "/v1/audit", "", None, Ask::Audit { after: 0 }),
             ("GET", "/v1/usage", "from_ms=7200001&to_ms=10800000", None, Ask::Usage { first: 2, last: 3 }),
             ("GET", "/v1/tenants/acme/audit", "after=7", Some("acme"), Ask::Audit { after: 7 }),
@@ -320,7 +380,7 @@ mod tests {
 
     #[test]
     fn everything_else_is_refused() {
-        let long = format!("/v1/keys/{}", "k".repeat(KEY_BYTES_MAX + 1));
+        let long = format!("/v1/keys/{}", "k".repeat(1000));
         for path in [
             "/v1",
             "/v1/",
@@ -332,6 +392,12 @@ mod tests {
             "/v1/functions/%66",
             "/v1/functions/f/rollback/x",
             "/v1/functions/f/versions",
+            "/v1/plugins/p/versions",
+            "/v1/plugins/p/versions/",
+            "/v1/plugins/p/versions/..",
+            "/v1/plugins/p/versions/1/x",
+            "/v1/tenants/acme/plugins/p/versions/1/x",
+            "/v1/models/%6d/versions/1",
             "/v1/keys/",
             "/v1/keys/a%20b",
             "/v1/keys/a/b",
@@ -356,8 +422,15 @@ mod tests {
             }
             assert_eq!(asked("GET", path, None).or_else(|_| asked("DELETE", path, None)), Err(Code::NotFound), "{path}");
         }
+        for path in ["/v1/plugins/", "/v1/plugins/P", "/v1/models/..", "/v1/tenants/acme/models/"] {
+            assert_eq!(asked("GET", path, None), Err(Code::NotFound), "{path}");
+        }
         for (method, path, query) in [
             ("PUT", "/v1/functions/F", ""),
+            ("PUT", "/v1/plugins/P/versions/1", ""),
+            ("PUT", "/v1/plugins/p/versions/1+2", ""),
+            ("PUT", "/v1/models/m/versions/-1", ""),
+            ("PUT", "/v1/models/m/versions/1", "dry_run=true"),
             ("GET", "/v1/functions", "x=1"),
             ("GET", "/v1/functions", "x"),
             ("PUT", "/v1/functions/f", "dry_run"),

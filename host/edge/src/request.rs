@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, EXPECT, HOST};
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Method, Request, Response, Version};
 use hyper::body::Incoming;
 use sandmill_domain::control::Refused;
 use sandmill_domain::ports::Target;
@@ -23,7 +23,8 @@ use crate::control;
 use crate::delivery::Delivery;
 use crate::exchange::Exchange;
 use crate::keys;
-use crate::routes::{Named, Route, route};
+use crate::repository;
+use crate::routes::{self, Named, Route, route};
 use crate::shared::Shared;
 use crate::status;
 use crate::upload::{Upload, UploadBounds};
@@ -93,7 +94,18 @@ async fn walk(
     check_host(&head)?;
     match entrance.listener {
         Listener::Functions => Ok(functions(shared, entrance.from, head, upload, exchange).await?),
-        Listener::Control => control::answer(shared, entrance.from, &head, upload).await,
+        Listener::Control => {
+            let is_read = matches!(head.method, Method::GET | Method::HEAD);
+            let reply = control::answer(shared, entrance.from, &head, upload).await?;
+            // Until it is written: whoever asks for much may be slow to read it. What was done is told all the same.
+            let mut share = shared.bodies.share(None);
+            let held = share.resize(reply.body.len());
+            if is_read {
+                held?;
+            }
+            exchange.holds(share);
+            Ok(reply)
+        }
     }
 }
 
@@ -105,9 +117,9 @@ async fn functions(
     upload: &mut Upload,
     exchange: &mut Exchange,
 ) -> Result<Reply, Fault> {
-    let target = |named: Named| {
+    let target = |named: Named, scope: Scope| {
         let caller = keys::caller(&*shared.keys, &head.headers, from)?;
-        caller.check(Scope::Invoke)?;
+        caller.check(scope)?;
         named.of(&caller)
     };
     match route(&head.method, head.uri.path())? {
@@ -115,16 +127,24 @@ async fn functions(
         Route::Live => Ok(protocol::live(true)),
         Route::Ready => Ok(protocol::ready(shared.unready().is_none())),
         Route::Model(named) => {
-            let target = target(named)?;
+            let target = target(named, Scope::Invoke)?;
             shared.service.describe(&target).map(|model| protocol::model_metadata(target.function.as_str(), &model))
         }
         Route::ModelReady(named) => {
-            let target = target(named)?;
+            let target = target(named, Scope::Invoke)?;
             shared.service.describe(&target).map(|model| protocol::model_ready(target.function.as_str(), model.ready))
         }
+        Route::Index { tenant } => {
+            let caller = keys::caller(&*shared.keys, &head.headers, from)?;
+            caller.check(Scope::Invoke)?;
+            let tenant = routes::own(&caller, tenant.as_ref())?;
+            repository::index(shared, &tenant, upload).await
+        }
+        Route::Load(named) => repository::load(shared, target(named, Scope::Deploy)?, upload).await,
+        Route::Unload(named) => repository::unload(shared, target(named, Scope::Deploy)?, upload).await,
         Route::Call { named, path_rest } => {
             exchange.calls(named.form);
-            let target = target(named)?;
+            let target = target(named, Scope::Invoke)?;
             call(shared, target, request_head(head, path_rest), upload, exchange).await
         }
     }
@@ -149,7 +169,7 @@ async fn call(
 
     let until = Instant::from_std(deadline.instant()).min(Instant::now() + shared.limits.body_time);
     let bounds = UploadBounds { bytes_max: ticket.body_bytes_max(), bound: "the function's limit (body_bytes_max)", until };
-    let (body, mut share) = upload.read(bounds, &shared.buffered).await?;
+    let (body, mut share) = upload.read(bounds, shared.bodies.share(Some(ticket.bodies()))).await?;
 
     let call = ticket.call(sandmill_domain::Request { head, body });
     let outcome = timeout_at(last_moment(deadline), call).await.map_err(|_elapsed| too_late())?;

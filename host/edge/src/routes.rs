@@ -9,7 +9,8 @@ use sandmill_domain::{Advice, Caller, Code, Fault, FunctionName, ReleaseNumber, 
 /// What a caller of an unknown path is told.
 const SERVED: &str = "nothing is served at this path; there is /fn/{function}, /fn/{function}/{rest}, /v2, /v2/health/live, \
     /v2/health/ready, and under /v2/models/{model} or /v2/models/{model}/versions/{version}: the metadata, /ready and /infer; \
-    functions and models may have /tenants/{tenant} before them";
+    /v2/repository/index, and under /v2/repository/models/{model} /load and /unload; functions models and repositories may have /tenants/{tenant} before \
+    them";
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,15 @@ pub(crate) enum Route {
     Model(Named),
     /// Whether a model is warm.
     ModelReady(Named),
+    /// What a tenant's repository has.
+    Index {
+        /// None where the path leaves it to the caller's key.
+        tenant: Option<TenantId>,
+    },
+    /// A model is to be loaded.
+    Load(Named),
+    /// A model is to be unloaded.
+    Unload(Named),
     /// A call, which `Service::admit` may still refuse.
     Call {
         /// Of what.
@@ -51,9 +61,17 @@ impl Named {
     /// `NotFound`, as for an unknown path, for what is another tenant's; `InvalidInput` where an operator names no tenant.
     pub(crate) fn of(self, caller: &Caller) -> Result<Target, Fault> {
         let Self { tenant, function, release, form } = self;
-        let tenant = caller.tenant(tenant.as_ref()).map_err(|fault| hide(fault, unknown))?;
+        let tenant = own(caller, tenant.as_ref())?;
         Ok(Target { tenant, function, release, form })
     }
+}
+
+/// The tenant that this caller means by a path.
+///
+/// # Errors
+/// As [`Named::of`].
+pub(crate) fn own(caller: &Caller, named: Option<&TenantId>) -> Result<TenantId, Fault> {
+    caller.tenant(named).map_err(|fault| hide(fault, unknown))
 }
 
 /// Another tenant's things are refused in the very words that are used where there is nothing.
@@ -74,6 +92,9 @@ pub(crate) fn route(method: &Method, path: &str) -> Result<Route, Fault> {
     }
     if let Some(rest) = path.strip_prefix("/v2/models/") {
         return model(method, tenant, rest);
+    }
+    if let Some(rest) = path.strip_prefix("/v2/repository/") {
+        return repository(method, tenant, rest);
     }
     let route = match path {
         _ if tenant.is_some() => return Err(unknown()),
@@ -110,6 +131,18 @@ fn model(method: &Method, tenant: Option<TenantId>, path: &str) -> Result<Route,
         "/infer" => Err(wrong_method(method, &["POST"])),
         _ => Err(unknown()),
     }
+}
+
+/// `index`, `models/{model}/load`, `models/{model}/unload`. Of repositories each tenant has one, which has no name.
+fn repository(method: &Method, tenant: Option<TenantId>, path: &str) -> Result<Route, Fault> {
+    let parts: Vec<&str> = path.splitn(4, '/').collect();
+    let route = match parts[..] {
+        ["index"] => Route::Index { tenant },
+        ["models", model, "load"] => Route::Load(named(tenant, model, None, Form::OpenInference)?),
+        ["models", model, "unload"] => Route::Unload(named(tenant, model, None, Form::OpenInference)?),
+        _ => return Err(unknown()),
+    };
+    only_posts(method).map(|()| route)
 }
 
 /// Whether `method` suits a path that only answers questions.
@@ -190,6 +223,14 @@ mod tests {
                 Route::ModelReady(at("m", Some(u64::MAX), OpenInference)),
             ),
             ("POST", "/v2/models/m/infer", call("m", None, OpenInference, "")),
+            ("POST", "/v2/repository/index", Route::Index { tenant: None }),
+            ("POST", "/tenants/acme/v2/repository/index", Route::Index { tenant: acme() }),
+            ("POST", "/v2/repository/models/m/load", Route::Load(at("m", None, OpenInference))),
+            (
+                "POST",
+                "/tenants/acme/v2/repository/models/m/unload",
+                Route::Unload(Named { tenant: acme(), ..at("m", None, OpenInference) }),
+            ),
             ("POST", "/v2/models/m/versions/007/infer", call("m", Some(7), OpenInference, "")),
             ("GET", "/tenants/acme/v2/models/m", Route::Model(Named { tenant: acme(), ..at("m", None, OpenInference) })),
             (
@@ -237,6 +278,12 @@ mod tests {
             "/v2/models/m/versions/18446744073709551616",
             "/v2/models/m/infer/",
             "/v2/models/m/config",
+            "/v2/repository",
+            "/v2/repository/index/",
+            "/v2/repository/store/index",
+            "/v2/repository/models/m",
+            "/v2/repository/models/M/load",
+            "/v2/repository/models/m/load/1",
             "/metrics",
             "/tenants",
             "/tenants/",
@@ -260,6 +307,8 @@ mod tests {
             ("POST", "/v2/models/m/ready", "GET, HEAD"),
             ("GET", "/v2/models/m/infer", "POST"),
             ("HEAD", "/v2/models/m/versions/1/infer", "POST"),
+            ("GET", "/v2/repository/index", "POST"),
+            ("DELETE", "/v2/repository/models/m/unload", "POST"),
         ];
         for (method, path, allowed) in wrong {
             let fault = route(&method.parse().expect("a method"), path).expect_err(path);

@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
-use sandmill_domain::Fault;
 use sandmill_domain::ports::{Control, Keys, Service, Stages};
+use sandmill_domain::{Bodies, Fault};
 use sandmill_telemetry::{Record, Telemetry};
 
-use crate::buffered::Buffered;
 use crate::options::EdgeLimits;
 use crate::serve::EdgeParts;
 
@@ -22,15 +21,15 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) version: &'static str,
     pub(crate) limits: EdgeLimits,
-    pub(crate) buffered: Arc<Buffered>,
+    pub(crate) bodies: Arc<Bodies>,
     draining: AtomicBool,
 }
 
 impl Shared {
     pub(crate) fn new(parts: EdgeParts, limits: EdgeLimits) -> Self {
         let EdgeParts { service, keys, control, telemetry, version } = parts;
-        let buffered = Buffered::new(limits.buffered_bytes_max);
-        Self { service, keys, control, telemetry, version, limits, buffered, draining: AtomicBool::new(false) }
+        let bodies = Bodies::of_host(limits.buffered_bytes_max);
+        Self { service, keys, control, telemetry, version, limits, bodies, draining: AtomicBool::new(false) }
     }
 
     /// Why no requests should be sent here; none if they should.

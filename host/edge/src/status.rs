@@ -44,13 +44,15 @@ pub(crate) fn status(code: Code) -> StatusCode {
     }
 }
 
-/// The status of an answer of the control plane to what adds something, or to what does not.
-pub(crate) fn answered(answer: &Answer, adds: bool) -> StatusCode {
+/// The status of an answer of the control plane, which does not say itself whether a tenant is new.
+pub(crate) fn answered(answer: &Answer, adds_tenant: bool) -> StatusCode {
     match answer {
         Answer::Gone {} => StatusCode::NO_CONTENT,
         Answer::KeyAdded { .. } => StatusCode::CREATED,
-        Answer::Tenant(_) if adds => StatusCode::CREATED,
-        Answer::Deployed(deployment) if adds && deployment.previous.is_none() && !deployment.dry_run => StatusCode::CREATED,
+        Answer::PluginAdded(plugin) if plugin.added => StatusCode::CREATED,
+        Answer::ModelAdded(model) if model.added => StatusCode::CREATED,
+        Answer::Tenant(_) if adds_tenant => StatusCode::CREATED,
+        Answer::Deployed(deployment) if deployment.previous.is_none() && !deployment.dry_run => StatusCode::CREATED,
         _ => StatusCode::OK,
     }
 }

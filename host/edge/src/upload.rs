@@ -1,15 +1,12 @@
 //! A request's body on its way in: read whole under its bounds, or discarded in part.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use sandmill_domain::{Code, Fault};
+use sandmill_domain::{BodyShare, Code, Fault};
 use tokio::time::{Instant, timeout, timeout_at};
-
-use crate::buffered::{Buffered, Share};
 
 /// What is reserved at once for a body that was only announced: a client must send bytes to make the host hold more.
 const RESERVED_BYTES_MAX: usize = 1 << 20;
@@ -48,13 +45,12 @@ impl Upload {
         self.ended
     }
 
-    /// The whole body, and its share of what the host may hold, to be kept as long as the body is.
+    /// The whole body, and its share of what may be held, to be kept as long as the body is.
     ///
     /// # Errors
-    /// `TooLarge`, before anything is read if the client announced it; `SlowRequest`; `Overloaded` if the host holds too
-    /// much already; `InvalidInput` if it breaks off.
-    pub(crate) async fn read(&mut self, bounds: UploadBounds, buffered: &Arc<Buffered>) -> Result<(Bytes, Share), Fault> {
-        let mut share = buffered.share();
+    /// `TooLarge`, before anything is read if the client announced it; `SlowRequest`; `TooManyRequests` or `Overloaded` if the
+    /// tenant or the host holds too much already; `InvalidInput` if it breaks off.
+    pub(crate) async fn read(&mut self, bounds: UploadBounds, mut share: BodyShare) -> Result<(Bytes, BodyShare), Fault> {
         if self.ended {
             return Ok((Bytes::new(), share));
         }
@@ -77,7 +73,7 @@ impl Upload {
         self.ended
     }
 
-    async fn gather(&mut self, announced: usize, bounds: UploadBounds, share: &mut Share) -> Result<Bytes, Fault> {
+    async fn gather(&mut self, announced: usize, bounds: UploadBounds, share: &mut BodyShare) -> Result<Bytes, Fault> {
         // Most bodies come in one chunk, which is not copied.
         let Some(first) = self.next().await? else { return Ok(Bytes::new()) };
         self.admit(first.len(), bounds, share)?;
@@ -95,7 +91,7 @@ impl Upload {
         }
     }
 
-    fn admit(&self, bytes: usize, bounds: UploadBounds, share: &mut Share) -> Result<(), Fault> {
+    fn admit(&self, bytes: usize, bounds: UploadBounds, share: &mut BodyShare) -> Result<(), Fault> {
         if usize::try_from(self.received).is_ok_and(|received| received <= bounds.bytes_max) {
             share.grow(bytes)
         } else {

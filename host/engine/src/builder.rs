@@ -86,7 +86,7 @@ impl Builder {
     }
 
     fn make_first(&self, source: &ModelSource, options: &ModelOptions) -> Result<First, LoadError> {
-        let loaded = self.loader().load(&source.name, &read(source)?, options)?;
+        let loaded = self.loader().load(&source.name, &read(source)?, options, None)?;
         let session = self.session(RawSession::new(loaded.session), options)?;
         let begun = Instant::now();
         let (golden, run) = self
@@ -99,7 +99,7 @@ impl Builder {
     }
 
     fn make_again(&self, source: &ModelSource, options: &ModelOptions, known: &Known, urgent: bool) -> Result<Again, LoadError> {
-        let loaded = self.loader().load(&source.name, &read(source)?, options)?;
+        let loaded = self.loader().load(&source.name, &read(source)?, options, Some(&known.info.signature))?;
         let session = self.session(RawSession::new(loaded.session), options)?;
         let begun = Instant::now();
         let warmed = self.warm_up(&*session, &known.info.signature, options, urgent).again(&known.golden, known.warm.as_ref());

@@ -1,99 +1,32 @@
 //! The places where one model runs, alone or in batches: on threads of its own, or on those that carry the requests, behind one
-//! bounded queue. Knows nothing of how a run is made, and of where sessions come from.
+//! bounded queue. Knows nothing of what a batch needs to be run, and of where sessions come from.
 
-use std::cell::{Cell, RefCell};
 use std::io;
-use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use sandmill_domain::ports::Inference;
-use sandmill_domain::{Batch, BatchReason, Blame, Code, Deadline, Fault, Lender, Tensor, Urgency};
+use sandmill_domain::{Fault, Lender, Tensor, Urgency};
 use sandmill_worker::lower_haste;
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use crate::batch::{Policy, Slot};
-use crate::call::{Answer, Call, Owner, Run, Work, full, late};
+use crate::batch::Slot;
+use crate::call::{Answer, Call, Owner, Run, Work, late};
 use crate::lock;
 use crate::order::Rank;
-use crate::pad::Padding;
+use crate::plan::{Called, Plan};
 use crate::processors::{Part, Processor};
 use crate::queue::{Fetched, Next, Queue};
-use crate::rows::{self, Rows};
-use crate::session::{Live, Seat, Stop};
-use crate::trial::{Trial, cpu_time, unprepared};
+use crate::session::Seat;
+use crate::trust::Trust;
 use crate::watchdog::{Expire, Watchdog};
 
 /// How long a dropped model waits for its threads: a run ends between two kernels, and one kernel can take seconds.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// A run of more than so many times what was measured has no place on a thread that carries requests,
-const SURPRISE: u32 = 4;
-/// unless it took less than this, where a page fault is already a surprise.
-const NO_SURPRISE: Duration = Duration::from_micros(200);
-
 /// A thread that waits for its turn on the processors looks so often whether its calls are still wanted.
 const TURN_PATIENCE: Duration = Duration::from_secs(1);
-
-/// A model that has worked on them works for so long.
-const GOLDEN_PAUSE: Duration = Duration::from_secs(1);
-
-/// What is remembered of an input of a call.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Called {
-    pub(crate) name: String,
-    pub(crate) shape: Vec<i64>,
-    /// The largest of its whole numbers.
-    pub(crate) whole_max: u64,
-}
-
-impl Called {
-    fn of(tensor: &Tensor) -> Self {
-        let mut whole_max = 0;
-        if tensor.dtype.is_whole() {
-            for element in tensor.data.chunks_exact(tensor.dtype.size().unwrap_or(1)) {
-                let negative = tensor.dtype.is_signed() && element.last().is_some_and(|byte| *byte > 127);
-                let value = element.iter().rev().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-                whole_max = whole_max.max(if negative { 0 } else { value });
-            }
-        }
-        Self { name: tensor.name.clone(), shape: tensor.shape.clone(), whole_max }
-    }
-}
-
-/// How calls are run once the model is known.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Plan {
-    pub(crate) policy: Policy,
-    /// None if the model's tensors have no rows.
-    pub(crate) rows: Option<Rows>,
-    /// Which axes are filled up to their buckets.
-    pub(crate) padding: Padding,
-    /// Which runs are made on the threads that carry requests, if any.
-    pub(crate) inline: Option<Inline>,
-}
-
-/// Runs that are short enough.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Inline {
-    /// Of inputs of at most so many bytes,
-    pub(crate) bytes_max: usize,
-    /// which had so many rows when they were measured,
-    pub(crate) rows_max: usize,
-    /// and took so long.
-    pub(crate) time: Duration,
-}
-
-impl Plan {
-    /// Batches of short runs are as short.
-    fn for_tasks(&self) -> Option<Policy> {
-        let Inline { bytes_max, rows_max, .. } = self.inline?;
-        Some(Policy { rows_max: rows_max.min(self.policy.rows_max), bytes_max, delay: Duration::ZERO })
-    }
-}
 
 /// Told of what only whoever makes sessions can do something about. Called on threads that carry requests: it must be quick.
 pub(crate) trait Patron: Send + Sync {
@@ -117,35 +50,23 @@ pub(crate) struct Contexts {
     alive: Receiver<()>,
 }
 
-/// How calls came to be run.
-#[derive(Clone, Copy)]
-struct Turn<'a> {
-    begun: Instant,
-    reason: BatchReason,
-    here: bool,
-    /// The turn in which they run, on a thread of the model's own beside other tenants' models.
-    processor: Option<&'a Arc<Processor>>,
-    /// Whether a run was left to itself, and its place given to another thread.
-    lost: &'a Cell<bool>,
-    /// What its last run was made on.
-    live: &'a RefCell<Option<Arc<Live>>>,
-}
-
 /// What the threads and tasks that run a model share.
-struct Shared {
-    name: String,
-    queue: Arc<Queue>,
-    seat: Arc<Seat>,
-    lender: Arc<dyn Lender>,
-    watchdog: Arc<Watchdog>,
+pub(crate) struct Shared {
+    pub(crate) name: String,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) seat: Arc<Seat>,
+    pub(crate) lender: Arc<dyn Lender>,
+    pub(crate) watchdog: Arc<Watchdog>,
     patron: Weak<dyn Patron>,
     /// What it has of the processors; none if it takes turns with nobody.
     part: Option<Part>,
     /// Itself, for its runs.
-    this: Weak<Self>,
-    plan: OnceLock<Plan>,
+    pub(crate) this: Weak<Self>,
+    pub(crate) plan: OnceLock<Plan>,
+    /// Whether its runs are as short as they were measured.
+    pub(crate) trust: Mutex<Trust>,
     /// When it last worked on its golden inputs.
-    worked: Mutex<Option<Instant>>,
+    pub(crate) worked: Mutex<Option<Instant>>,
     /// The last call's inputs, before there is a plan.
     called: Mutex<Vec<Called>>,
     threads: Mutex<Threads>,
@@ -161,8 +82,6 @@ struct Threads {
 /// What contexts work with.
 pub(crate) struct Parts {
     pub(crate) name: String,
-    /// Runs at once.
-    pub(crate) contexts: usize,
     pub(crate) queue: Arc<Queue>,
     pub(crate) seat: Arc<Seat>,
     pub(crate) lender: Arc<dyn Lender>,
@@ -172,22 +91,25 @@ pub(crate) struct Parts {
 }
 
 impl Contexts {
-    /// Starts the threads, which run every call by itself until there is a plan.
-    pub(crate) fn start(parts: Parts) -> io::Result<Self> {
-        let Parts { name, contexts: count, queue, seat, lender, watchdog, patron, part } = parts;
+    /// Threads are started when there is something for them; they run every call by itself until there is a plan.
+    pub(crate) fn start(parts: Parts) -> Self {
+        let Parts { name, queue, seat, lender, watchdog, patron, part } = parts;
         let (life, alive) = crossbeam_channel::bounded(0);
-        let threads = Mutex::new(Threads { handles: Vec::with_capacity(count), life: Some(life) });
-        let (plan, worked, called) = (OnceLock::new(), Mutex::default(), Mutex::default());
+        let threads = Mutex::new(Threads { handles: Vec::new(), life: Some(life) });
+        let (plan, trust, worked, called) = (OnceLock::new(), Mutex::default(), Mutex::default(), Mutex::default());
         let shared = Arc::new_cyclic(|this| {
             let this = Weak::clone(this);
-            Shared { name, queue, seat, lender, watchdog, patron, part, this, plan, worked, called, threads }
+            Shared { name, queue, seat, lender, watchdog, patron, part, this, plan, trust, worked, called, threads }
         });
-        // Whole before the first thread starts, so that a failed start ends those that did.
-        let contexts = Self { shared, alive };
-        for _ in 0..count {
-            contexts.shared.start_thread()?;
-        }
-        Ok(contexts)
+        let starter = Arc::downgrade(&shared);
+        shared.queue.start_threads_by(move || {
+            let Some(shared) = starter.upgrade() else { return };
+            if let Err(error) = shared.start_thread() {
+                tracing::error!(model = shared.name, %error, "no thread can be started for it");
+                shared.queue.lose_thread(Some(&error));
+            }
+        });
+        Self { shared, alive }
     }
 
     /// How calls are run from now on; the first plan holds.
@@ -271,7 +193,7 @@ fn start_task(shared: &Arc<Shared>) {
         }
         Err(_none) => {
             drop(task);
-            shared.queue.leave_to_threads();
+            shared.queue.keep_from_tasks();
         }
     }
 }
@@ -331,7 +253,9 @@ impl Shared {
                 held = None;
                 let Ok(processor) = turn else { continue };
                 let Some(fetched) = shared.queue.take() else { continue };
-                if !shared.serve(fetched, processor.as_ref(), false) {
+                // What is done around a run is ours, and no reason to lose a thread.
+                let served = catch_unwind(AssertUnwindSafe(|| shared.serve(fetched, processor.as_ref(), false)));
+                if served.is_ok_and(|keeps_its_place| !keeps_its_place) {
                     break;
                 }
                 shared.queue.done_on_thread();
@@ -344,180 +268,9 @@ impl Shared {
         Ok(())
     }
 
-    fn tell(&self, what: impl FnOnce(&dyn Patron)) {
+    pub(crate) fn tell(&self, what: impl FnOnce(&dyn Patron)) {
         if let Some(patron) = self.patron.upgrade() {
             what(&*patron);
-        }
-    }
-
-    /// Runs the calls, together if they are several; singly if that fails, so that a bad row fails nobody else's. `here` is on a
-    /// thread that carries requests. False if the place of this thread was given to another meanwhile.
-    fn serve(&self, fetched: Fetched, processor: Option<&Arc<Processor>>, here: bool) -> bool {
-        let (lost, live) = (Cell::new(false), RefCell::new(None));
-        let turn = Turn { begun: Instant::now(), reason: fetched.reason, here, processor, lost: &lost, live: &live };
-        let begin = |call: Arc<Call>| call.begin(turn.begun).map(|inputs| (call, inputs));
-        let (calls, inputs): (Vec<_>, Vec<_>) = fetched.calls.into_iter().filter_map(begin).unzip();
-        let left = if calls.len() > 1 { self.together(&calls, inputs, turn) } else { inputs };
-        // None, if they have run together.
-        for (call, inputs) in calls.iter().zip(left) {
-            if lost.get() {
-                // This thread has no place to run them any more.
-                call.end(Err(full(call.priority)));
-                continue;
-            }
-            self.alone(call, inputs, turn);
-        }
-        !lost.get()
-    }
-
-    fn alone(&self, call: &Arc<Call>, inputs: Vec<Tensor>, turn: Turn<'_>) {
-        let started = Instant::now();
-        let Some(outputs) = self.run_padded(call, inputs, turn) else { return };
-        let outputs = outputs.map_err(|fault| if call.is_wanted() { self.judge(fault, turn) } else { fault });
-        let batch = self.batch(call.slot.rows.unwrap_or(1), turn);
-        call.end(outputs.map(|outputs| inference(call, outputs, turn, started.elapsed(), Some(batch))));
-    }
-
-    fn batch(&self, rows: usize, turn: Turn<'_>) -> Batch {
-        let shares = turn.reason != BatchReason::Alone;
-        let policy = self.plan.get().filter(|_| shares).map(|plan| if turn.here { plan.for_tasks() } else { Some(plan.policy) });
-        let rows_max = policy.flatten().and_then(|policy| NonZeroUsize::new(policy.rows_max));
-        Batch { rows, rows_max, reason: turn.reason }
-    }
-
-    /// Lent memory goes home before the caller hears of the end, so that it may lend as much again at once.
-    fn run_padded(&self, call: &Arc<Call>, inputs: Vec<Tensor>, turn: Turn<'_>) -> Option<Result<Vec<Tensor>, Fault>> {
-        let run = |inputs: &[Tensor]| self.run(std::slice::from_ref(call), inputs, turn);
-        let Some(padding) = self.plan.get().map(|plan| &plan.padding).filter(|padding| !padding.is_empty()) else {
-            return run(&inputs);
-        };
-        let sizes = padding.sizes(&inputs);
-        let padded = match padding.pad(inputs, &*self.lender) {
-            Ok(padded) => padded,
-            Err(fault) => return Some(Err(fault)),
-        };
-        let outputs = run(&padded)?;
-        Some(outputs.and_then(|outputs| padding.cut(outputs, &sizes, &*self.lender)))
-    }
-
-    /// Gives the inputs back if nothing came of it for anybody.
-    fn together(&self, calls: &[Arc<Call>], inputs: Vec<Vec<Tensor>>, turn: Turn<'_>) -> Vec<Vec<Tensor>> {
-        let Some((rows, padding)) = self.plan.get().and_then(|plan| Some((plan.rows.as_ref()?, &plan.padding))) else {
-            return inputs;
-        };
-        let counts: Vec<usize> = calls.iter().filter_map(|call| call.slot.rows).collect();
-        let ran = rows.join(&inputs, padding, &*self.lender).and_then(|joined| {
-            let outputs = self.run(calls, &joined, turn).unwrap_or_else(|| Ok(Vec::new()))?;
-            let parts = rows::split(&outputs, &counts)?.into_iter().zip(&inputs);
-            parts.map(|(part, inputs)| padding.cut(part, &padding.sizes(inputs), &*self.lender)).collect::<Result<Vec<_>, _>>()
-        });
-        let parts = match ran {
-            Ok(parts) if parts.len() == calls.len() => parts,
-            Ok(_) => return inputs,
-            Err(fault) => {
-                tracing::debug!(model = self.name, calls = calls.len(), fault = %fault.report(), "a batch failed: its calls run singly");
-                return inputs;
-            }
-        };
-        // Lent memory goes home before the callers hear of the end.
-        drop(inputs);
-        let ran = turn.begun.elapsed();
-        let mut batch = Some(self.batch(counts.iter().sum(), turn));
-        for (call, outputs) in calls.iter().zip(parts) {
-            call.end(Ok(inference(call, outputs, turn, ran, batch.take())));
-        }
-        Vec::new()
-    }
-
-    /// One run for all of the calls; none if nobody wants it. A panic ends the run, not the thread.
-    fn run(&self, calls: &[Arc<Call>], inputs: &[Tensor], turn: Turn<'_>) -> Option<Result<Vec<Tensor>, Fault>> {
-        let owner: Weak<dyn Owner> = self.this.clone();
-        let run = match Run::new(owner, turn.here) {
-            Ok(run) => run,
-            Err(error) => return Some(Err(unprepared(error))),
-        };
-        let wanted = calls.iter().filter(|call| call.join(&run)).count();
-        run.leave();
-        let live = self.seat.get();
-        let (Some(live), true) = (live, wanted > 0) else {
-            run.over();
-            return (wanted > 0).then(|| Err(Fault::new(Code::NotReady, "the model is going away")));
-        };
-        drop(run.live.set(Arc::downgrade(&live)));
-        drop(turn.processor.map(|processor| run.processor.set(Arc::downgrade(processor))));
-        turn.live.replace(Some(Arc::clone(&live)));
-        let (begun, started) = (cpu_time(), Instant::now());
-        let ran = catch_unwind(AssertUnwindSafe(|| live.session.run(inputs, Stop(&run.options))));
-        let ended = run.over();
-        self.tell(|patron| patron.ran(started.elapsed()));
-        if ended.stray {
-            turn.lost.set(true);
-            self.tell(|patron| patron.strayed(false));
-        }
-        if turn.here {
-            self.check(cpu_time().saturating_sub(begun));
-        }
-        let ran = ran.unwrap_or_else(|_panic| Err(Fault::new(Code::Internal, "the model's context broke")));
-        if ran.is_ok() {
-            self.good(&live, wanted);
-        } else if ended.overran {
-            live.overran();
-            self.tell(|patron| patron.look());
-        }
-        Some(ran)
-    }
-
-    fn good(&self, live: &Live, calls: usize) {
-        let served = live.good(calls);
-        let due = self.seat.requests_max();
-        if served >= due && served - (calls as u64) < due {
-            self.tell(|patron| patron.look());
-        }
-    }
-
-    /// A model that fails on some inputs and works on others is not broken: who sent these is to blame.
-    fn judge(&self, fault: Fault, turn: Turn<'_>) -> Fault {
-        let failed = matches!(fault.code, Code::ModelFailed | Code::ModelOutOfMemory);
-        if failed && !turn.lost.get() && self.works(turn) {
-            if fault.code == Code::ModelOutOfMemory {
-                return fault.blaming(Blame::Caller);
-            }
-            let said = format!("{}; on other inputs it works", fault.message);
-            return Fault::new(Code::InvalidInput, said).blaming(Blame::Caller).because(fault.report().to_string());
-        }
-        if matches!(fault.blame, Blame::Model | Blame::Host) && (failed || fault.code == Code::Internal) {
-            if let Some(live) = &*turn.live.borrow() {
-                live.bad(Some(&fault));
-            }
-            self.tell(|patron| patron.look());
-        }
-        fault
-    }
-
-    /// Whether the model runs on its golden inputs, or did so a moment ago: who sends many bad ones has it run no more often.
-    fn works(&self, turn: Turn<'_>) -> bool {
-        let mut worked = lock(&self.worked);
-        if worked.is_some_and(|at| at.elapsed() < GOLDEN_PAUSE) {
-            return true;
-        }
-        let (Some(golden), Some(live)) = (self.seat.golden(), turn.live.borrow().clone()) else { return false };
-        let deadline = Deadline::after(Instant::now(), golden.time());
-        let trial = Trial { session: &*live.session, watchdog: &self.watchdog, deadline, alone: false, shrink: false };
-        let works = golden.check(trial).is_ok();
-        *worked = works.then(Instant::now);
-        works
-    }
-
-    /// A run that took far longer than was measured is the last one on a thread that carries requests.
-    fn check(&self, took: Duration) {
-        let Some(measured) = self.plan.get().and_then(|plan| plan.inline).map(|inline| inline.time) else { return };
-        if took > (measured * SURPRISE).max(NO_SURPRISE) && self.queue.leave_to_threads() {
-            tracing::warn!(
-                model = self.name,
-                ?took,
-                ?measured,
-                "the model runs on threads of its own from now on: a run took too long"
-            );
         }
     }
 }
@@ -535,20 +288,15 @@ impl Owner for Shared {
         }
         run.processor.get().into_iter().for_each(Processor::take_away);
         if run.here {
-            self.queue.leave_to_threads();
+            // Before its place is free: nobody starts a task for what waits then.
+            self.queue.keep_from_tasks();
             self.queue.done();
         } else {
             self.queue.done_on_thread();
-            if let Err(error) = self.start_thread() {
-                tracing::error!(model = self.name, %error, "no thread can be started in its place");
-            }
+            self.queue.lose_thread(None);
         }
         self.tell(|patron| patron.strayed(true));
     }
-}
-
-fn inference(call: &Call, outputs: Vec<Tensor>, turn: Turn<'_>, ran: Duration, batch: Option<Batch>) -> Inference {
-    Inference { outputs, queued: turn.begun.saturating_duration_since(call.slot.submitted), ran, batch }
 }
 
 #[cfg(test)]
@@ -557,12 +305,17 @@ mod tests {
     use std::sync::mpsc;
 
     use bytes::Bytes;
-    use sandmill_domain::{Axis, Deadline, Dtype, Signature, TensorSpec};
+    use sandmill_domain::{Axis, Blame, Code, Deadline, Dtype, Signature, TensorSpec};
 
     use super::*;
+    use crate::batch::Policy;
+    use crate::pad::Padding;
+    use crate::plan::Inline;
     use crate::processors::Processors;
     use crate::processors::tests::part;
+    use crate::rows::Rows;
     use crate::test_support::{self, Fake, Idle};
+    use crate::trial::cpu_time;
 
     /// Contexts whose runs begin and end when the test says so, and echo their inputs.
     struct Gated {
@@ -575,20 +328,25 @@ mod tests {
     }
 
     fn gated(queue_max: usize, queue_bytes_max: usize) -> Gated {
+        gated_by(Queue::new(queue_max, queue_bytes_max, 1))
+    }
+
+    fn gated_by(queue: Queue) -> Gated {
         let (begin, begun) = mpsc::channel();
+        let begin = Mutex::new(begin);
         let (end, ends) = crossbeam_channel::unbounded();
         let (runs, session) = (Arc::new(AtomicUsize::new(0)), Arc::new(()));
         let (counted, held) = (Arc::clone(&runs), Arc::clone(&session));
         let fake = Fake(move |inputs: &[Tensor]| {
             let _held = &held;
             counted.fetch_add(1, Ordering::SeqCst);
-            begin.send(()).unwrap();
+            lock(&begin).send(()).unwrap();
             ends.recv().unwrap();
             assert!(inputs.iter().all(|tensor| tensor.name != "broken"), "this one breaks");
             Ok(inputs.to_vec())
         });
         let patron: Arc<dyn Patron> = Arc::new(Idle);
-        let contexts = test_support::contexts(Queue::new(queue_max, queue_bytes_max, 1), fake, &patron);
+        let contexts = test_support::contexts(queue, fake, &patron);
         Gated { contexts, begun, end, runs, session }
     }
 
@@ -716,8 +474,27 @@ mod tests {
         assert!(ran_inline(&contexts, 10).await);
         assert!(!ran_inline(&contexts, 1001).await, "larger than what was measured");
         assert!(ran_inline(&contexts, 10).await);
-        assert!(ran_inline(&contexts, 500).await, "five times what was measured");
+        assert!(ran_inline(&contexts, 450).await && ran_inline(&contexts, 10).await, "more than four times, and nothing yet");
+        assert!(ran_inline(&contexts, 700).await, "seven times what was measured");
         assert!(!ran_inline(&contexts, 10).await);
+    }
+
+    #[tokio::test]
+    async fn a_model_whose_runs_are_short_again_comes_back() {
+        const PAUSE: Duration = Duration::from_millis(50);
+        let inline = Inline { bytes_max: 1000, rows_max: 1, time: Duration::from_micros(100) };
+        let contexts = telling(Plan { policy: Policy::OFF, rows: None, padding: Padding::default(), inline: Some(inline) });
+        *lock(&contexts.shared.trust) = Trust::with_pause(PAUSE);
+        assert!(ran_inline(&contexts, 1000).await && !ran_inline(&contexts, 10).await);
+        let since = Instant::now();
+        while !ran_inline(&contexts, 10).await {
+            // Larger than those that are made there, and longer: nobody's surprise.
+            assert!(!ran_inline(&contexts, 1001).await);
+        }
+        assert!(since.elapsed() >= PAUSE);
+        contexts.shared.queue.keep_from_tasks();
+        *lock(&contexts.shared.trust) = Trust::with_pause(Duration::ZERO);
+        assert!(!ran_inline(&contexts, 1000).await && !ran_inline(&contexts, 10).await && !ran_inline(&contexts, 10).await);
     }
 
     #[tokio::test]
@@ -813,6 +590,42 @@ mod tests {
         (0..2).for_each(|_| ends[0].send(()).unwrap());
         assert_eq!(waits.wait().await.unwrap().outputs, tensor("y", 1));
         assert!(begun.try_recv().is_err(), "what had expired never ran");
+    }
+
+    #[tokio::test]
+    async fn threads_are_there_while_there_is_something_for_them() {
+        let fake = Fake(|inputs: &[Tensor]| Ok(inputs.to_vec()));
+        let patron: Arc<dyn Patron> = Arc::new(Idle);
+        let queue = Queue::new(16, 1 << 20, 2).with_thread_idle(Duration::from_millis(20));
+        let contexts = test_support::contexts(queue, fake, &patron);
+        let alive = || lock(&contexts.shared.threads).handles.iter().filter(|thread| !thread.is_finished()).count();
+        assert_eq!(alive(), 0, "nobody has called");
+        for _ in 0..3 {
+            contexts.submit(tensor("x", 1), within(HOUR)).unwrap().wait().await.unwrap();
+            assert!(alive() <= 2);
+            while alive() > 0 {
+                thread::yield_now();
+            }
+        }
+        // What waits while nothing is run is run by threads that were not there.
+        contexts.shared.queue.shut();
+        let answer = contexts.submit(tensor("x", 1), within(HOUR)).unwrap();
+        assert_eq!(alive(), 0);
+        contexts.shared.queue.open();
+        answer.wait().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn as_many_threads_come_as_there_are_runs_and_no_more() {
+        let gated = gated_by(Queue::new(16, 1 << 20, 2));
+        let answers: Vec<_> = (0..3).map(|_| gated.contexts.submit(tensor("x", 1), within(HOUR)).unwrap()).collect();
+        (0..2).for_each(|_| gated.begun.recv().unwrap());
+        assert!(gated.begun.recv_timeout(Duration::from_millis(50)).is_err(), "two at once");
+        (0..3).for_each(|_| gated.end.send(()).unwrap());
+        for answer in answers {
+            answer.wait().await.unwrap();
+        }
+        assert_eq!(lock(&gated.contexts.shared.threads).handles.len(), 2);
     }
 
     #[test]

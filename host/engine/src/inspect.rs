@@ -79,6 +79,8 @@ pub(crate) struct Seen {
     pub(crate) sized_by_values: bool,
     /// Whether it quantises as it runs: then the answer for a row depends on the others.
     pub(crate) mixes_rows: bool,
+    /// Whether an axis of an input varies that is not its first.
+    pub(crate) free_axes: bool,
     /// Of all graphs and functions, as they are in the file.
     pub(crate) nodes: usize,
 }
@@ -314,7 +316,11 @@ impl<'a> Walk<'a> {
                     self.initializers.add()?;
                     self.sparse_tensor(sparse, b"")?;
                 }
-                (11..=13, Value::Bytes(value)) => self.value(value)?,
+                (11, Value::Bytes(input)) => {
+                    self.value(input)?;
+                    self.each(input, 2, |walk, kind| walk.each(kind, 1, |walk, tensor| walk.each(tensor, 2, Self::axes)))?;
+                }
+                (12 | 13, Value::Bytes(value)) => self.value(value)?,
                 (14, Value::Bytes(annotation)) => self.each(annotation, 2, |_, _| Ok(()))?,
                 _ => {}
             }
@@ -442,6 +448,32 @@ impl<'a> Walk<'a> {
     /// The type of an input, an output or a value: counted, no more.
     fn value(&mut self, value: &'a [u8]) -> Result<(), Refusal> {
         self.each(value, 2, |walk, kind| walk.kind(kind, 1))
+    }
+
+    /// The axes of an input, the first of which may vary.
+    fn axes(&mut self, mut rest: &'a [u8]) -> Result<(), Refusal> {
+        let mut is_first = true;
+        while let Some(field) = self.next(&mut rest)? {
+            if let (1, Value::Bytes(axis)) = field {
+                let is_free = self.is_free(axis)?;
+                self.seen.free_axes |= is_free && !is_first;
+                is_first = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an axis has no number; some exporters write a negative one.
+    fn is_free(&mut self, mut rest: &'a [u8]) -> Result<bool, Refusal> {
+        let mut is_free = true;
+        while let Some(field) = self.next(&mut rest)? {
+            match field {
+                (1, Value::Number(size)) => is_free = i64::try_from(size).is_err(),
+                (2, _) => is_free = true,
+                _ => {}
+            }
+        }
+        Ok(is_free)
     }
 
     fn kind(&mut self, mut rest: &'a [u8], depth: usize) -> Result<(), Refusal> {
@@ -679,6 +711,26 @@ mod tests {
         let seen = |op_type| inspect(&model(vec![node("Neg", vec![]), node(op_type, vec![])], vec![]).encode_to_vec()).unwrap();
         assert!(seen("Range").sized_by_values && seen("Expand").sized_by_values && !seen("MatMul").sized_by_values);
         assert!(seen("DynamicQuantizeLinear").mixes_rows && !seen("QuantizeLinear").mixes_rows);
+    }
+
+    #[test]
+    fn axes_that_vary_are_seen_unless_they_are_first() {
+        /// A message's field, of fewer than 128 bytes.
+        fn field(number: u8, parts: &[Vec<u8>]) -> Vec<u8> {
+            let content = parts.concat();
+            [vec![number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
+        }
+        let (fixed, named, unknown) = (vec![0x08, 3], field(2, &[b"n".to_vec()]), vec![]);
+        let negative = [vec![0x08], vec![0xff; 9], vec![0x01]].concat();
+        let seen = |axes: &[&Vec<u8>]| {
+            let axes = Vec::from_iter(axes.iter().map(|axis| field(1, &[axis.to_vec()])));
+            let input = field(11, &[field(2, &[field(1, &[field(2, &axes)])])]);
+            inspect(&[model(vec![], vec![]).encode_to_vec(), field(7, &[input])].concat()).unwrap().free_axes
+        };
+        assert!(!seen(&[]) && !seen(&[&fixed, &fixed]) && !seen(&[&named, &fixed]) && !seen(&[&unknown, &fixed]));
+        for free in [&named, &unknown, &negative] {
+            assert!(seen(&[&fixed, free]) && seen(&[&named, &fixed, free]), "{free:?}");
+        }
     }
 
     /// The models of the tests and of those examples that were fetched or made.

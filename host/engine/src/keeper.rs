@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use sandmill_domain::UnloadReason;
@@ -27,9 +27,11 @@ const LOADERS: usize = 2;
 /// What all models share.
 pub(crate) struct Keeper {
     lives: Mutex<Vec<Weak<Life>>>,
-    /// Whether there is work before the next round, and whether this is the end.
     called: Mutex<Called>,
+    /// There is work before the next round.
     woken: Condvar,
+    /// This is the end.
+    over: Condvar,
     /// None ends a loader.
     wanted: Sender<Option<Weak<Life>>>,
     /// The bytes of sessions, all together; none for whatever there is.
@@ -42,7 +44,8 @@ pub(crate) struct Keeper {
 
 #[derive(Default)]
 struct Called {
-    by_models: bool,
+    /// Who has work before the next round, each once.
+    models: Vec<Weak<Life>>,
     ended: bool,
 }
 
@@ -59,6 +62,7 @@ impl Threads {
             lives: Mutex::default(),
             called: Mutex::default(),
             woken: Condvar::new(),
+            over: Condvar::new(),
             wanted,
             memory_bytes_max,
             reserved: AtomicUsize::new(0),
@@ -85,6 +89,7 @@ impl Drop for Threads {
     fn drop(&mut self) {
         lock(&self.keeper.called).ended = true;
         self.keeper.woken.notify_all();
+        self.keeper.over.notify_all();
         for _ in 0..LOADERS {
             drop(self.keeper.wanted.send(None));
         }
@@ -113,18 +118,26 @@ impl Keeper {
         lives.push(Arc::downgrade(life));
     }
 
-    /// There is something to do.
-    pub(crate) fn wake(&self) {
-        lock(&self.called).by_models = true;
+    /// There is something to do for this model.
+    pub(crate) fn wake(&self, life: &Life) {
+        let Some(life) = self.find(life) else { return };
+        let mut called = lock(&self.called);
+        if !called.models.iter().any(|known| known.ptr_eq(&life)) {
+            called.models.push(life);
+        }
+        drop(called);
         self.woken.notify_all();
     }
 
     /// Calls of this model wait for a session.
     pub(crate) fn load(&self, life: &Life) {
-        let found = lock(&self.lives).iter().find(|known| std::ptr::eq(known.as_ptr(), life)).cloned();
-        if let Some(life) = found {
+        if let Some(life) = self.find(life) {
             drop(self.wanted.send(Some(life)));
         }
+    }
+
+    fn find(&self, life: &Life) -> Option<Weak<Life>> {
+        lock(&self.lives).iter().find(|known| std::ptr::eq(known.as_ptr(), life)).cloned()
     }
 
     pub(crate) fn reserve(&self, bytes: usize) -> Reserved<'_> {
@@ -139,9 +152,9 @@ impl Keeper {
 
     /// By how much so many bytes more would be beyond the sessions' own bound.
     fn excess(&self, bytes: usize) -> usize {
+        let Some(max) = self.memory_bytes_max else { return 0 };
         let held: usize = self.lives().iter().map(|life| life.memory_bytes()).sum();
-        let wanted = held.saturating_add(self.reserved.load(Ordering::Relaxed)).saturating_add(bytes);
-        self.memory_bytes_max.map_or(0, |max| wanted.saturating_sub(max))
+        held.saturating_add(self.reserved.load(Ordering::Relaxed)).saturating_add(bytes).saturating_sub(max)
     }
 
     /// The same, after sessions that may go have gone, the least recently used first; but for `life`, which wants the room.
@@ -177,27 +190,33 @@ impl Keeper {
         lock(&self.lives).iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Waits for the next round, or to be woken; false at the end.
-    fn wait(&self, is_woken: bool) -> bool {
-        let mut called = lock(&self.called);
-        let is_called = called.ended || (is_woken && called.by_models);
-        if !is_called {
-            called = self.woken.wait_timeout(called, ROUND).unwrap_or_else(PoisonError::into_inner).0;
+    /// All models once a round, and in between those that have called.
+    fn tend(&self) {
+        let mut round = Instant::now() + ROUND;
+        while let Some(called) = self.wait(round) {
+            let now = Instant::now();
+            let lives = if now < round { called.iter().filter_map(Weak::upgrade).collect() } else { self.lives() };
+            round = if now < round { round } else { now + ROUND };
+            lives.iter().take_while(|_| !lock(&self.called).ended).for_each(|life| guard(|| life.tend()));
         }
-        if is_woken {
-            called.by_models = false;
-        }
-        !called.ended
     }
 
-    fn tend(&self) {
-        while self.wait(true) {
-            self.lives().iter().take_while(|_| !lock(&self.called).ended).for_each(|life| guard(|| life.tend()));
-        }
+    /// Waits for the next round, or until models call: for those; none at the end.
+    fn wait(&self, round: Instant) -> Option<Vec<Weak<Life>>> {
+        let left = round.saturating_duration_since(Instant::now());
+        let wait = self.woken.wait_timeout_while(lock(&self.called), left, |called| !called.ended && called.models.is_empty());
+        let mut called = wait.unwrap_or_else(PoisonError::into_inner).0;
+        (!called.ended).then(|| std::mem::take(&mut called.models))
+    }
+
+    /// Waits for a whole round; false at the end.
+    fn pause(&self) -> bool {
+        let wait = self.over.wait_timeout_while(lock(&self.called), ROUND, |called| !called.ended);
+        !wait.unwrap_or_else(PoisonError::into_inner).0.ended
     }
 
     fn probe(&self) {
-        while self.wait(false) {
+        while self.pause() {
             let mut quiet: Vec<_> = self.lives().into_iter().filter_map(|life| Some((life.quiet()?, life))).collect();
             quiet.sort_by_key(|(since, _)| Reverse(*since));
             quiet.iter().take(PROBES_MAX).for_each(|(_, life)| guard(|| life.probe()));

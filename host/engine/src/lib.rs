@@ -22,7 +22,10 @@ mod memory;
 mod noise;
 mod notebook;
 mod order;
+mod pace;
 mod pad;
+mod plan;
+mod plans;
 mod pool;
 mod processors;
 mod profile;
@@ -32,14 +35,17 @@ mod queue;
 mod raw;
 mod recycler;
 mod rows;
+mod running;
 mod scaler;
 mod session;
 mod signature;
 mod trial;
 mod trial_ground;
+mod trust;
 mod warm_up;
 mod watchdog;
 
+use std::env;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -50,14 +56,15 @@ use std::time::Duration;
 
 use ort::environment::Environment;
 use sandmill_domain::ports::{BoxFuture, Inference, Model};
-use sandmill_domain::{Fault, Lender, ModelEvent, ModelInfo, ModelProfile, ModelState, Priority, Tensor, Urgency};
+use sandmill_domain::{Fault, Lender, ModelEvent, ModelInfo, ModelProfile, ModelState, Tensor, Urgency};
 use thiserror::Error;
 
 use crate::builder::{Builder, First, Wrap};
-use crate::context::{Called, Contexts, Patron};
+use crate::context::{Contexts, Patron};
 use crate::hands::Hands;
 use crate::keeper::Threads;
 use crate::life::Life;
+use crate::plan::Called;
 use crate::pool::Pool;
 use crate::processors::{Part, Processors};
 use crate::profile::{Measure, Measured};
@@ -141,6 +148,7 @@ pub enum EngineError {
 /// ONNX Runtime in this process, the memory that its models' tensors lie in, the watchdog over their runs, and the threads that keep
 /// their sessions.
 pub struct Engine {
+    library: PathBuf,
     version: String,
     builder: Builder,
     trial_ground: Arc<TrialGround>,
@@ -162,6 +170,8 @@ impl Engine {
         let providers = Arc::new(Providers::start(&environment, &version, &options.providers)?);
         Ok(Self {
             trial_ground: Arc::new(TrialGround::open(library, &version, options)),
+            // As the kernel names it.
+            library: library.canonicalize().unwrap_or_default(),
             version,
             builder: Builder {
                 environment,
@@ -197,6 +207,14 @@ impl Engine {
             let strays = usize::try_from(keeper.strays.load(Ordering::Relaxed)).unwrap_or(0);
             (strays > max).then(|| format!("{strays} runs of models do not end, more than {max} (engine.abandoned_max)"))
         }
+    }
+
+    /// Gives back to the system what starting took and serving does not: what the C library keeps, and code that is not run again. It
+    /// holds up whoever else asks for memory meanwhile.
+    pub fn settle(&self) {
+        memory::give_back();
+        let program = env::current_exe().unwrap_or_default();
+        memory::give_back_code(&[&program, &self.library]);
     }
 
     /// Loads a model, warms it up and starts its threads. Blocks for seconds at worst: not for a thread that carries requests.
@@ -240,14 +258,13 @@ impl Engine {
         let patron: Arc<dyn Patron> = Arc::clone(&life) as _;
         let contexts = Contexts::start(context::Parts {
             name: info.name.clone(),
-            contexts: options.threads,
             queue: Arc::clone(&queue),
             seat: Arc::clone(&seat),
             lender: Arc::clone(&self.builder.pool) as Arc<dyn Lender>,
             watchdog: Arc::clone(&self.builder.watchdog),
             patron: Arc::downgrade(&patron),
             part,
-        })?;
+        });
         self.threads.keeper.keep(&life);
         let (builder, mut options, profile) = (self.builder.clone(), options.clone(), OnceLock::new());
         if !placement.is_on_cpu() {
@@ -355,7 +372,7 @@ impl OnnxModel {
         measured.unwrap_or_default()
     }
 
-    /// Tells of what happens to it from now on. `told` must be quick, and is asked on threads that keep models; the first holds.
+    /// Tells of what happens to it from now on; before, nobody calls it, and it does not go for that. `told` must be quick, and is asked on threads that keep models; the first holds.
     pub fn watch(&self, told: impl Fn(&ModelEvent) + Send + Sync + 'static) {
         self.life.watch(Box::new(told));
     }
@@ -370,8 +387,8 @@ impl Model for OnnxModel {
         &*self.builder.pool
     }
 
-    fn check(&self, priority: Priority) -> Result<(), Fault> {
-        self.queue.check(priority)
+    fn check(&self, urgency: Urgency) -> Result<(), Fault> {
+        self.queue.check(urgency)
     }
 
     fn ailing(&self) -> Option<String> {
@@ -384,6 +401,14 @@ impl Model for OnnxModel {
 
     fn recycle(&self) {
         self.life.recycle();
+    }
+
+    fn load(&self) {
+        self.life.fetch();
+    }
+
+    fn unload(&self) {
+        self.life.put_down();
     }
 
     fn spare(&self, idle: Option<Duration>) {
@@ -481,7 +506,6 @@ mod test_support {
         seat.swap(Some(Live::new(Box::new(session))));
         Contexts::start(Parts {
             name: "fake".to_owned(),
-            contexts: 1,
             queue: Arc::new(queue),
             seat,
             lender: Arc::new(Pool::new(1 << 20, 0)),
@@ -489,7 +513,6 @@ mod test_support {
             patron: Arc::downgrade(patron),
             part,
         })
-        .expect("threads")
     }
 
     /// Does nothing for anybody.

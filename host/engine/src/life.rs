@@ -52,12 +52,16 @@ pub(crate) struct Life {
     state: Mutex<State>,
     /// When it may go, whatever its options say: it belongs to a release that does not answer.
     spare: Mutex<Option<Duration>>,
+    /// Somebody wants it gone until it is called.
+    put_down: AtomicBool,
     /// Held by whoever makes, swaps or drops a session.
     work: Mutex<()>,
     /// Runs that would not end; below zero for a moment if one ends while it is given up.
     strays: AtomicIsize,
     /// Whether the golden inputs are run.
     probing: Arc<AtomicBool>,
+    /// Why it has no session, if that went before anybody could be told.
+    gone_before: Mutex<Option<UnloadReason>>,
     /// The bytes of sessions that are no longer on the seat and not gone yet.
     outgoing: Mutex<Vec<Weak<Live>>>,
 }
@@ -79,7 +83,9 @@ impl Life {
         let state = State { recycler, by_hand: false, cost, retries: Retries::default(), ailing: None };
         let (warm, told) = (OnceLock::new(), OnceLock::new());
         let (state, spare, work, outgoing) = (Mutex::new(state), Mutex::default(), Mutex::default(), Mutex::default());
-        Self { parts, warm, told, state, spare, work, strays: AtomicIsize::new(0), probing: Arc::default(), outgoing }
+        let gone_before = Mutex::default();
+        let (put_down, strays, probing) = (AtomicBool::new(false), AtomicIsize::new(0), Arc::default());
+        Self { parts, warm, told, state, spare, put_down, work, strays, probing, gone_before, outgoing }
     }
 
     /// What it is loaded from.
@@ -101,14 +107,42 @@ impl Life {
         Known { info: Arc::clone(info), golden: Arc::clone(golden), warm: self.warm.get().cloned() }
     }
 
-    /// Tells of each event from now on; the first who asks is told.
+    /// Tells of each event from now on; the first who asks is told. Until somebody does, it is being deployed, and not idle.
     pub(crate) fn watch(&self, told: Box<Told>) {
-        drop(self.told.set(told));
+        let gone_before = {
+            let mut gone = lock(&self.gone_before);
+            if self.told.set(told).is_err() {
+                return;
+            }
+            gone.take()
+        };
+        self.parts.queue.touch();
+        // It may have had to make room already.
+        if let Some(reason) = gone_before {
+            self.tell(&ModelEvent::Unloaded { reason });
+        }
     }
 
     /// Another session is made at the next opportunity.
     pub(crate) fn recycle(&self) {
         lock(&self.state).by_hand = true;
+        self.wake();
+    }
+
+    /// A session is made, if there is none, before anybody calls.
+    pub(crate) fn fetch(&self) {
+        self.put_down.store(false, Ordering::Release);
+        if self.parts.seat.get().is_none()
+            && let Some(keeper) = self.parts.keeper.upgrade()
+        {
+            self.parts.queue.shut();
+            keeper.load(self);
+        }
+    }
+
+    /// Its session goes as soon as nobody uses it, also if it must always be there otherwise.
+    pub(crate) fn put_down(&self) {
+        self.put_down.store(true, Ordering::Release);
         self.wake();
     }
 
@@ -140,14 +174,16 @@ impl Life {
 
     /// Whether it must always have a session.
     pub(crate) fn is_kept(&self) -> bool {
-        self.parts.options.contexts_min > 0 && lock(&self.spare).is_none()
+        self.parts.options.contexts_min > 0 && lock(&self.spare).is_none() && !self.put_down.load(Ordering::Acquire)
     }
 
     /// It need not have a session any more, and has none when nobody has called it for so long; with none, it is kept as its
     /// options say.
     pub(crate) fn spare(&self, idle: Option<Duration>) {
-        *lock(&self.spare) = idle;
-        self.wake();
+        let before = std::mem::replace(&mut *lock(&self.spare), idle);
+        if before != idle {
+            self.wake();
+        }
     }
 
     fn idle_max(&self) -> Option<Duration> {
@@ -161,7 +197,7 @@ impl Life {
 
     fn wake(&self) {
         if let Some(keeper) = self.parts.keeper.upgrade() {
-            keeper.wake();
+            keeper.wake(self);
         }
     }
 
@@ -211,6 +247,11 @@ impl Life {
         if self.parts.queue.is_shut() {
             self.parts.queue.open();
         }
+        if self.put_down.load(Ordering::Acquire) {
+            drop(live);
+            self.unload_now(UnloadReason::Request);
+            return;
+        }
         let order = {
             let mut state = lock(&self.state);
             let (wear, cost) = (live.wear(state.by_hand), state.cost);
@@ -222,7 +263,8 @@ impl Life {
             Order::Beside(reason) => self.replace_beside(live, reason),
             Order::InPlace(reason) => self.replace_in_place(live, reason),
             Order::Keep => {
-                if scaler::is_idle(&self.standing(), self.idle_max(), now) {
+                let is_deployed = self.told.get().is_some();
+                if is_deployed && scaler::is_idle(self.is_kept(), self.parts.queue.asked(), self.idle_max(), now) {
                     drop(live);
                     self.unload_now(UnloadReason::Idle);
                 }
@@ -254,7 +296,15 @@ impl Life {
         }
         lock(&self.state).ailing = None;
         tracing::info!(model = self.name(), reason = reason.as_str(), "unloaded until its next call");
-        self.tell(&ModelEvent::Unloaded { reason });
+        let is_told = {
+            let mut gone = lock(&self.gone_before);
+            let is_told = self.told.get().is_some();
+            *gone = (!is_told).then_some(reason);
+            is_told
+        };
+        if is_told {
+            self.tell(&ModelEvent::Unloaded { reason });
+        }
         true
     }
 
@@ -271,6 +321,7 @@ impl Life {
         match made {
             Ok(Again { live, load, warm_up }) => {
                 self.seat(live, None);
+                *lock(&self.gone_before) = None;
                 tracing::info!(model = self.name(), ?load, ?warm_up, "loaded again");
                 self.tell(&ModelEvent::Loaded { load, warm_up });
                 self.parts.queue.open();
@@ -367,6 +418,7 @@ impl Life {
         state.retries = Retries::default();
         self.parts.seat.set_requests_max(state.recycler.requests_max().unwrap_or(u64::MAX));
         drop(state);
+        self.put_down.store(false, Ordering::Release);
         drop(self.parts.seat.swap(Some(live)));
     }
 
@@ -387,7 +439,10 @@ impl Life {
 
     /// Drops a session when its last run has ended: here, or where that is, if it takes too long.
     fn let_go(&self, live: Arc<Live>, urgent: bool) {
-        lock(&self.outgoing).push(Arc::downgrade(&live));
+        let mut outgoing = lock(&self.outgoing);
+        outgoing.retain(|live| live.strong_count() > 0);
+        outgoing.push(Arc::downgrade(&live));
+        drop(outgoing);
         let until = Instant::now() + if self.strays() > 0 { Duration::ZERO } else { DRAIN };
         while Arc::strong_count(&live) > 1 && Instant::now() < until {
             thread::park_timeout(DRAIN_STEP);
@@ -479,7 +534,7 @@ impl Patron for Life {
             self.strays.fetch_add(1, Ordering::Relaxed);
             keeper.strays.fetch_add(1, Ordering::Relaxed);
             self.tell(&ModelEvent::Abandoned);
-            keeper.wake();
+            keeper.wake(self);
         } else {
             self.strays.fetch_sub(1, Ordering::Relaxed);
             keeper.strays.fetch_sub(1, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::{AutoDevicePolicy, GraphOptimizationLevel, LoadCanceler, SessionBuilder};
 use sandmill_domain::ports::Share;
-use sandmill_domain::{AxisRule, Batching, Fault, ModelInfo, Optimization, Provider};
+use sandmill_domain::{AxisRule, Batching, Fault, ModelInfo, Optimization, Provider, Signature};
 use sandmill_worker::Death;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -21,6 +21,7 @@ use crate::assignment;
 use crate::inspect::{Refusal, Seen, inspect};
 use crate::library::guard;
 use crate::pad::Padding;
+use crate::plans;
 use crate::providers::{Placement, ProviderError, Providers};
 use crate::recycler::Budget;
 use crate::signature::{self, AxisBounds};
@@ -234,6 +235,17 @@ pub enum LoadError {
     WarmUp(Box<Fault>),
 }
 
+impl LoadError {
+    /// Whether the model is not at fault: it may do another time.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::NoMemory { .. } => true,
+            Self::Died(death) => death.is_passing(),
+            _ => false,
+        }
+    }
+}
+
 fn list(names: &[String]) -> String {
     match names {
         [] => "none".to_owned(),
@@ -276,19 +288,31 @@ pub(crate) struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// Loads a model within its time. Blocks.
-    pub(crate) fn load(&self, name: &str, bytes: &[u8], options: &ModelOptions) -> Result<Loaded, LoadError> {
+    /// Loads a model within its time, with the signature that it is `known` to have if it was loaded before. Blocks.
+    pub(crate) fn load(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        options: &ModelOptions,
+        known: Option<&Signature>,
+    ) -> Result<Loaded, LoadError> {
         options.check()?;
         let begun = Instant::now();
         let seen = inspect(bytes)?;
         tracing::debug!(model = name, ?seen, "a model is given to the runtime");
-        let (session, placement) = self.open(bytes, options)?;
+        let bounds = AxisBounds { batch_max: options.batch_max, axis_max: options.axis_max, named: &options.axes };
+        let planned = known.map_or_else(|| plans::guess(&seen, options), |known| plans::decide(known, &seen, options));
+        let late = begun + options.load_timeout;
+        let (mut session, mut placement) = self.open(bytes, options, planned, late)?;
+        let signature = signature::read(&session, &bounds)?;
+        if plans::decide(&signature, &seen, options) != planned {
+            drop(session);
+            (session, placement) = self.open(bytes, options, !planned, late)?;
+        }
         if let Some(reason) = &placement.fell_back {
             tracing::warn!(model = name, provider = placement.provider, reason, "a model runs elsewhere than it should");
         }
         let took = begun.elapsed();
-        let bounds = AxisBounds { batch_max: options.batch_max, axis_max: options.axis_max, named: &options.axes };
-        let signature = signature::read(&session, &bounds)?;
         Padding::of(&signature, &options.axes)?;
         let metadata = metadata(&session)?;
         let info = ModelInfo { name: name.to_owned(), signature, metadata };
@@ -296,11 +320,16 @@ impl Loader<'_> {
     }
 
     /// With the providers that it asks for; then, if its function allows that, without those that turn out to be missing.
-    fn open(&self, bytes: &[u8], options: &ModelOptions) -> Result<(Session, Placement), LoadError> {
-        let late = Instant::now() + options.load_timeout;
+    fn open(
+        &self,
+        bytes: &[u8],
+        options: &ModelOptions,
+        planned: bool,
+        late: Instant,
+    ) -> Result<(Session, Placement), LoadError> {
         let mut choice = self.providers.choose(options, bytes)?;
         loop {
-            let builder = configure(self.environment, options, choice.is_recorded());
+            let builder = configure(self.environment, options, planned, choice.is_recorded());
             let builder = builder.map_err(|error| LoadError::Model(error.to_string()))?;
             let builder = choice.register(self.environment, builder)?;
             match self.commit(builder, bytes, late) {
@@ -335,8 +364,8 @@ impl Expire for Load {
     }
 }
 
-/// `recorded`: whether the runtime is to remember who was given which nodes.
-fn configure(environment: &Environment, options: &ModelOptions, recorded: bool) -> ort::Result<SessionBuilder> {
+/// `planned`: whether the runtime plans the memory of runs. `recorded`: whether it is to remember who was given which nodes.
+fn configure(environment: &Environment, options: &ModelOptions, planned: bool, recorded: bool) -> ort::Result<SessionBuilder> {
     let mut builder = Session::builder(environment)?
         // `ort` would look for an accelerator of its own choice.
         .with_auto_device(AutoDevicePolicy::PreferCPU)?
@@ -344,8 +373,7 @@ fn configure(environment: &Environment, options: &ModelOptions, recorded: bool) 
         .with_inter_threads(1)?
         .with_intra_op_spinning(false)?
         .with_inter_op_spinning(false)?
-        // The runtime keeps one memory pattern for every shape it has ever seen, for ever.
-        .with_memory_pattern(false)?
+        .with_memory_pattern(planned)?
         // Never its own flatbuffers, whose parser trusts them.
         .with_config_entry("session.load_model_format", "ONNX")?
         .with_config_entry("session.model_external_initializers_file_folder_path", NO_FOLDER)?
@@ -385,7 +413,7 @@ mod tests {
     #[test]
     fn a_load_that_takes_too_long_is_cancelled() {
         let environment = test_support::environment();
-        let mut builder = configure(&environment, &ModelOptions::default(), false).unwrap();
+        let mut builder = configure(&environment, &ModelOptions::default(), false, false).unwrap();
         Arc::new(Load(builder.canceler())).expire();
         let model = include_bytes!("../tests/models/symbols.onnx");
         let error = builder.commit_from_memory(model).unwrap_err();

@@ -1,9 +1,11 @@
 //! How much memory there is: what this process has, and what it could still get, and how it gives back what it has no use for. Reads
 //! the kernel's files; knows nothing of models.
-#![allow(unsafe_code, reason = "no crate wraps malloc_trim: see the one call of it")]
+#![allow(unsafe_code, reason = "malloc_trim and madvise: see the one call of each")]
 
-use std::fs;
 use std::path::Path;
+use std::{fs, ptr};
+
+use rustix::mm::Advice;
 
 /// The bytes of this process that are in memory; none where the kernel does not tell.
 pub(crate) fn resident_bytes() -> Option<usize> {
@@ -26,6 +28,32 @@ pub(crate) fn give_back() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// Unmaps the pages of these programs' and libraries' own code: to start takes far more of it than to serve. What runs again comes back
+/// from the page cache, by page faults.
+pub(crate) fn give_back_code(files: &[&Path]) {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for (start, bytes) in maps.lines().filter_map(|line| code_of(line, files)) {
+        // SAFETY: the range is a private mapping of a file that can be read and run, and not be written to. The loader writes to none
+        // of the code of these files, which is position-independent, so the pages come back as they were.
+        let released = unsafe { rustix::mm::madvise(ptr::without_provenance_mut(start), bytes, Advice::LinuxDontNeed) };
+        if let Err(error) = released {
+            tracing::debug!("pages of code stay resident: {error}");
+        }
+    }
+}
+
+/// Where a line of the kernel's table of mappings says that code of one of these files lies, and how many bytes it has.
+fn code_of(line: &str, files: &[&Path]) -> Option<(usize, usize)> {
+    let mut fields = line.splitn(6, ' ');
+    let (range, rights) = (fields.next()?, fields.next()?);
+    let file = Path::new(fields.nth(3)?.trim_start());
+    let (start, end) = range.split_once('-')?;
+    let [start, end] = [start, end].map(|address| usize::from_str_radix(address, 16).ok());
+    let bytes = end?.checked_sub(start?)?;
+    // What is no file has no name there.
+    (rights == "r-xp" && file.is_absolute() && files.contains(&file)).then_some((start?, bytes))
 }
 
 fn of_machine(meminfo: &str) -> Option<usize> {
@@ -60,6 +88,37 @@ mod tests {
         assert!(available_bytes().is_some_and(|bytes| bytes > 1 << 20));
         assert_eq!(of_machine("MemTotal: 24 kB\nMemAvailable:   12 kB\n"), Some(12 * 1024));
         assert_eq!(of_machine("MemTotal: 24 kB\n"), None);
+    }
+
+    #[test]
+    fn code_is_what_can_be_run_of_the_files_that_are_asked_for() {
+        let files = [Path::new("/lib/a b.so"), Path::new("/bin/x"), Path::new("")];
+        let line = |rights: &str, file: &str| format!("7f00-7f10 {rights} 00001000 08:01 42    {file}");
+        let code = Some((0x7f00, 0x10));
+        assert_eq!((code_of(&line("r-xp", "/lib/a b.so"), &files), code_of(&line("r-xp", "/bin/x"), &files)), (code, code));
+        for (rights, file) in
+            [("r--p", "/bin/x"), ("rwxp", "/bin/x"), ("r-xs", "/bin/x"), ("r-xp", "/bin/x (deleted)"), ("r-xp", "")]
+        {
+            assert_eq!(code_of(&line(rights, file), &files), None, "{rights} {file}");
+        }
+        for torn in ["", "7f00", "7f00-7f10 r-xp", "7f10-7f00 r-xp 0 08:01 42 /bin/x", "x-y r-xp 0 08:01 42 /bin/x"] {
+            assert_eq!(code_of(torn, &files), None, "{torn}");
+        }
+    }
+
+    #[test]
+    fn code_that_was_given_back_runs_as_before() {
+        let program = std::env::current_exe().unwrap();
+        let resident = || {
+            let maps = fs::read_to_string("/proc/self/smaps").unwrap();
+            let mut lines = maps.lines().skip_while(|line| code_of(line, &[&program]).is_none());
+            let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
+            rss.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
+        };
+        let before = resident();
+        give_back_code(&[&program]);
+        let after = resident();
+        assert!(after < before, "{before} KB, {after} KB");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 /// To be changed with the form of what is kept, or with how it is found out.
-const FORM: &str = "sandmill model notes 2";
+const FORM: &str = "sandmill model notes 3";
 /// One file; a table of sizes has some hundred bytes.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 /// Files: beyond, the oldest goes.

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::batch::Policy;
 use crate::compare::{Difference, are_finite, differ};
-use crate::context::{Called, Inline, Plan};
 use crate::inspect::Seen;
 use crate::load::ModelOptions;
 use crate::noise::Noise;
 use crate::pad::Padding;
+use crate::plan::{Called, Inline, Plan};
 use crate::rows::{self, Rows};
 use crate::trial::Trial;
 use crate::warm_up::Warm;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use sandmill_worker::{Program, QuarantineLimits};
 use serde::{Deserialize, Serialize};
 
-use crate::context::Called;
 use crate::load::{LoadError, ModelOptions, ModelSource};
+use crate::plan::Called;
 use crate::profile::Measured;
 use crate::{Engine, EngineOptions};
 

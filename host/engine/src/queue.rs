@@ -2,28 +2,39 @@
 //! one for tasks, which are started when there are. Knows nothing of how a run is made.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
-use sandmill_domain::{Advice, BatchReason, Code, Fault, Priority};
+use sandmill_domain::{Advice, BatchReason, Code, Fault, Priority, Urgency};
 
 use crate::batch::{self, Policy, Step};
 use crate::call::{Bytes, Call, full};
 use crate::lock;
 use crate::order::Room;
+use crate::pace::Pace;
+use crate::watchdog::Expire;
+
+/// A thread for which nothing has come for so long ends: thousands that wait would make every wake in the process a long search.
+const THREAD_IDLE: Duration = Duration::from_secs(10);
 
 /// The queue; closed when its model goes away.
 pub(crate) struct Queue {
     waiting: Mutex<Waiting>,
+    /// Starts a thread that [waits](Queue::wait).
+    start_thread: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    thread_idle: Duration,
     filled: Condvar,
     /// The last run under way has ended.
     rested: Condvar,
     calls_max: usize,
     bytes_max: usize,
     bytes: Arc<AtomicUsize>,
-    /// Runs on threads that carry requests at once.
+    /// Runs at once: on threads that carry requests, and on as many of the model's own.
     running_max: usize,
+    /// How fast calls go through on threads that carry requests, and on the model's own.
+    pace: [Pace; 2],
 }
 
 struct Waiting {
@@ -31,10 +42,17 @@ struct Waiting {
     for_tasks: Lane,
     /// Whether calls may be put into the tasks' lane.
     has_tasks: bool,
+    /// Whether they may be again, when they may not.
+    may_return: bool,
     /// Runs under way on threads that carry requests.
     running: usize,
     /// Runs under way on the model's own threads.
     on_threads: usize,
+    /// The model's own threads, and those of them that sleep.
+    threads: usize,
+    asleep: usize,
+    /// Who waits until there are none. To tell nobody is a call of the kernel all the same, which every short run would make.
+    resting: usize,
     /// A task has yet to come: it will find whatever is queued until then.
     coming: bool,
     gate: Gate,
@@ -89,15 +107,72 @@ impl Queue {
             for_threads,
             for_tasks,
             has_tasks: false,
+            may_return: true,
             running: 0,
             on_threads: 0,
+            threads: 0,
+            asleep: 0,
+            resting: 0,
             coming: false,
             gate: Gate::Open,
             asked: Instant::now(),
             closed: false,
         };
         let waiting = Mutex::new(waiting);
-        Self { waiting, filled: Condvar::new(), rested: Condvar::new(), calls_max, bytes_max, bytes: Arc::default(), running_max }
+        Self {
+            waiting,
+            start_thread: OnceLock::new(),
+            thread_idle: THREAD_IDLE,
+            filled: Condvar::new(),
+            rested: Condvar::new(),
+            calls_max,
+            bytes_max,
+            bytes: Arc::default(),
+            running_max,
+            pace: Default::default(),
+        }
+    }
+
+    /// Threads end when nothing has come for so long.
+    #[cfg(test)]
+    pub(crate) fn with_thread_idle(self, thread_idle: Duration) -> Self {
+        Self { thread_idle, ..self }
+    }
+
+    /// How a thread is started; the first holds, and those that should have been before it are.
+    pub(crate) fn start_threads_by(&self, start: impl Fn() + Send + Sync + 'static) {
+        drop(self.start_thread.set(Box::new(start)));
+        self.tell_threads(lock(&self.waiting));
+    }
+
+    /// Wakes the threads, and has others started if those that sleep are too few for what waits.
+    fn tell_threads(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        let Some(start) = self.start_thread.get() else { return };
+        let holds = !waiting.closed && !matches!(waiting.gate, Gate::Open);
+        let wanted = if holds { 0 } else { waiting.for_threads.calls.len().saturating_sub(waiting.asleep) };
+        let missing = wanted.min(self.running_max.saturating_sub(waiting.threads));
+        waiting.threads += missing;
+        let asleep = waiting.asleep;
+        drop(waiting);
+        if asleep > 0 {
+            self.filled.notify_all();
+        }
+        (0..missing).for_each(|_| start());
+    }
+
+    /// A thread is no more, or could not be started. Without any, nobody would come for what waits.
+    pub(crate) fn lose_thread(&self, why: Option<&io::Error>) {
+        let mut waiting = lock(&self.waiting);
+        waiting.threads = waiting.threads.saturating_sub(1);
+        let Some(error) = why else { return self.tell_threads(waiting) };
+        // Whoever is there comes for it, or is the next that could not be started. To try once more at once would be for ever.
+        if waiting.threads > 0 {
+            return;
+        }
+        let left = std::mem::take(&mut waiting.for_threads.calls);
+        drop(waiting);
+        let fault = || Fault::new(Code::Overloaded, "the host has no thread left for the model").because(error.to_string());
+        left.iter().for_each(|call| call.end(Err(fault())));
     }
 
     /// From now on calls wait.
@@ -130,8 +205,9 @@ impl Queue {
 
     /// Calls are run again.
     pub(crate) fn open(&self) {
-        lock(&self.waiting).gate = Gate::Open;
-        self.filled.notify_all();
+        let mut waiting = lock(&self.waiting);
+        waiting.gate = Gate::Open;
+        self.tell_threads(waiting);
     }
 
     fn hold(&self, gate: Gate) {
@@ -150,7 +226,9 @@ impl Queue {
             if left.is_zero() {
                 return false;
             }
+            waiting.resting += 1;
             waiting = self.rested.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+            waiting.resting -= 1;
         }
         true
     }
@@ -167,6 +245,11 @@ impl Queue {
         (Priority::ALL.map(|priority| calls().filter(|call| call.priority == priority).count()), waiting.runs())
     }
 
+    /// As if somebody had just asked.
+    pub(crate) fn touch(&self) {
+        lock(&self.waiting).asked = Instant::now();
+    }
+
     /// Since when nobody has asked.
     pub(crate) fn asked(&self) -> Instant {
         lock(&self.waiting).asked
@@ -178,19 +261,30 @@ impl Queue {
         waiting.for_threads.policy = threads;
         waiting.for_tasks.policy = tasks.unwrap_or(Policy::OFF);
         waiting.has_tasks = tasks.is_some();
-        drop(waiting);
-        self.filled.notify_all();
+        self.tell_threads(waiting);
+    }
+
+    /// All calls are fetched by threads from now on, for ever.
+    pub(crate) fn keep_from_tasks(&self) {
+        let mut waiting = lock(&self.waiting);
+        waiting.may_return = false;
+        waiting.leave_to_threads();
+        self.tell_threads(waiting);
     }
 
     /// All calls are fetched by threads from now on; whether that is new.
     pub(crate) fn leave_to_threads(&self) -> bool {
         let mut waiting = lock(&self.waiting);
-        let had_tasks = std::mem::replace(&mut waiting.has_tasks, false);
-        let left = std::mem::take(&mut waiting.for_tasks.calls);
-        waiting.for_threads.calls.extend(left);
-        drop(waiting);
-        self.filled.notify_all();
+        let had_tasks = waiting.leave_to_threads();
+        self.tell_threads(waiting);
         had_tasks
+    }
+
+    /// Short calls are fetched by tasks again, if they ever may be; whether they are.
+    pub(crate) fn return_to_tasks(&self) -> bool {
+        let mut waiting = lock(&self.waiting);
+        waiting.has_tasks = waiting.may_return;
+        waiting.has_tasks
     }
 
     /// Counts a call's bytes against the part of the bound that is there for its priority.
@@ -205,25 +299,48 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::push`].
-    pub(crate) fn check(&self, priority: Priority) -> Result<(), Fault> {
+    pub(crate) fn check(&self, urgency: Urgency) -> Result<(), Fault> {
         let mut waiting = lock(&self.waiting);
-        waiting.check(Room::of(priority, self.calls_max), priority)
+        waiting.check(Room::of(urgency.priority, self.calls_max), urgency.priority)?;
+        // It may be for either lane: nobody knows yet.
+        if waiting.has_tasks {
+            self.in_time(&waiting, true, urgency).or_else(|_| self.in_time(&waiting, false, urgency))
+        } else {
+            self.in_time(&waiting, false, urgency)
+        }
+    }
+
+    /// What could not be answered in time is refused while that costs nothing. Who finds a place free, or would have the next one, is
+    /// never refused: its run tells how long runs take by now.
+    fn in_time(&self, waiting: &Waiting, here: bool, urgency: Urgency) -> Result<(), Fault> {
+        let (lane, free) = (waiting.lane(here), waiting.free(here, self.running_max));
+        let before = lane.before(urgency.priority).saturating_sub(free);
+        let (left, needed) = (urgency.deadline.remaining(Instant::now()), self.pace(here).answers_in(before, self.running_max));
+        let is_late = before > 0 && matches!(waiting.gate, Gate::Open) && needed > left;
+        if is_late { Err(too_late(before, needed, left)) } else { Ok(()) }
+    }
+
+    /// How fast calls go through, on threads that carry requests or (not `here`) on the model's own.
+    pub(crate) fn pace(&self, here: bool) -> &Pace {
+        &self.pace[usize::from(here)]
     }
 
     /// Queues a call, for a task if it is `short`.
     ///
     /// # Errors
-    /// `Overloaded` if too many wait, `NotReady` if the model is going away.
+    /// `Overloaded` if too many wait, or so many that its deadline would come first; `NotReady` if the model is going away.
     pub(crate) fn push(&self, call: Arc<Call>, short: bool) -> Result<Next, Fault> {
         let mut waiting = lock(&self.waiting);
         waiting.check(Room::of(call.priority, self.calls_max), call.priority)?;
+        let here = short && waiting.has_tasks;
+        self.in_time(&waiting, here, Urgency { deadline: call.deadline, priority: call.priority })?;
         waiting.asked = Instant::now();
         if !matches!(waiting.gate, Gate::Open) {
             return Ok(waiting.queue_shut(call));
         }
-        if short && waiting.has_tasks {
+        if here {
             waiting.for_tasks.calls.push_back(call);
-            return Ok(match waiting.for_tasks.next(Instant::now()) {
+            return Ok(match self.next(&mut waiting, true, Instant::now()) {
                 Step::Run { places, reason: reason @ (BatchReason::Full | BatchReason::Alone) }
                     if waiting.running < self.running_max =>
                 {
@@ -235,8 +352,7 @@ impl Queue {
             });
         }
         waiting.for_threads.calls.push_back(call);
-        drop(waiting);
-        self.filled.notify_one();
+        self.tell_threads(waiting);
         Ok(Next::Leave)
     }
 
@@ -251,7 +367,7 @@ impl Queue {
         if !matches!(waiting.gate, Gate::Open) {
             return None;
         }
-        let Step::Run { places, reason } = waiting.for_tasks.next(now) else { return None };
+        let Step::Run { places, reason } = self.next(&mut waiting, true, now) else { return None };
         let calls = waiting.for_tasks.take(&places);
         waiting.running += 1;
         let more = !waiting.for_tasks.calls.is_empty() && waiting.send_task(self.running_max);
@@ -262,9 +378,7 @@ impl Queue {
     pub(crate) fn done(&self) -> bool {
         let mut waiting = lock(&self.waiting);
         waiting.running = waiting.running.saturating_sub(1);
-        if waiting.runs() == 0 {
-            self.rested.notify_all();
-        }
+        self.tell_rested(&waiting);
         !waiting.for_tasks.calls.is_empty() && waiting.send_task(self.running_max)
     }
 
@@ -273,29 +387,34 @@ impl Queue {
         lock(&self.waiting).coming = false;
     }
 
-    /// For a thread: waits until there is a batch to [take](Queue::take); false when the queue is closed and empty.
+    /// For a thread: waits until there is a batch to [take](Queue::take); false if it is to end, as the queue is closed and empty, or
+    /// nothing has come for long.
     pub(crate) fn wait(&self) -> bool {
         let mut waiting = lock(&self.waiting);
+        let since = Instant::now();
         loop {
-            waiting = match waiting.next_for_thread() {
+            waiting = match self.next_for_thread(&mut waiting) {
                 Step::Run { .. } => return true,
-                Step::Rest if waiting.closed => return false,
-                Step::Rest => self.sleep(waiting, None),
-                Step::Wait { until } => self.sleep(waiting, Some(until)),
+                Step::Rest if waiting.closed || since.elapsed() >= self.thread_idle => {
+                    waiting.threads = waiting.threads.saturating_sub(1);
+                    return false;
+                }
+                Step::Rest => self.sleep(waiting, since + self.thread_idle),
+                Step::Wait { until } => self.sleep(waiting, until),
             };
         }
     }
 
     /// Whether there is one without waiting.
     pub(crate) fn is_ready(&self) -> bool {
-        matches!(lock(&self.waiting).next_for_thread(), Step::Run { .. })
+        matches!(self.next_for_thread(&mut lock(&self.waiting)), Step::Run { .. })
     }
 
     /// The next batch for a thread, to be followed by [`Queue::done_on_thread`]; none if there is none after all: others took it, or
     /// nobody waits for it any more.
     pub(crate) fn take(&self) -> Option<Fetched> {
         let mut waiting = lock(&self.waiting);
-        let Step::Run { places, reason } = waiting.next_for_thread() else { return None };
+        let Step::Run { places, reason } = self.next_for_thread(&mut waiting) else { return None };
         let calls = waiting.for_threads.take(&places);
         waiting.on_threads += 1;
         Some(Fetched { calls, reason, more: false })
@@ -305,26 +424,43 @@ impl Queue {
     pub(crate) fn done_on_thread(&self) {
         let mut waiting = lock(&self.waiting);
         waiting.on_threads = waiting.on_threads.saturating_sub(1);
-        if waiting.runs() == 0 {
+        self.tell_rested(&waiting);
+    }
+
+    fn tell_rested(&self, waiting: &Waiting) {
+        if waiting.resting > 0 && waiting.runs() == 0 {
             self.rested.notify_all();
         }
     }
 
-    fn sleep<'a>(&self, waiting: MutexGuard<'a, Waiting>, until: Option<Instant>) -> MutexGuard<'a, Waiting> {
-        match until {
-            None => self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner),
-            Some(until) => {
-                let time = until.saturating_duration_since(Instant::now());
-                self.filled.wait_timeout(waiting, time).unwrap_or_else(PoisonError::into_inner).0
-            }
-        }
+    fn next_for_thread(&self, waiting: &mut Waiting) -> Step {
+        let holds = !waiting.closed && !matches!(waiting.gate, Gate::Open);
+        if holds { Step::Rest } else { self.next(waiting, false, Instant::now()) }
+    }
+
+    /// What is to be run next of what is still wanted and can still be answered.
+    fn next(&self, waiting: &mut Waiting, here: bool, now: Instant) -> Step {
+        let free = waiting.free(here, self.running_max);
+        let lane = if here { &mut waiting.for_tasks } else { &mut waiting.for_threads };
+        lane.forget();
+        lane.give_up(now, self.pace(here).run(), free);
+        lane.next(now)
+    }
+
+    fn sleep<'a>(&self, mut waiting: MutexGuard<'a, Waiting>, until: Instant) -> MutexGuard<'a, Waiting> {
+        waiting.asleep += 1;
+        let time = until.saturating_duration_since(Instant::now());
+        waiting = self.filled.wait_timeout(waiting, time).unwrap_or_else(PoisonError::into_inner).0;
+        waiting.asleep -= 1;
+        waiting
     }
 
     /// Takes no more calls; threads end when those that wait have run.
     pub(crate) fn close(&self) {
         self.leave_to_threads();
-        lock(&self.waiting).closed = true;
-        self.filled.notify_all();
+        let mut waiting = lock(&self.waiting);
+        waiting.closed = true;
+        self.tell_threads(waiting);
     }
 }
 
@@ -334,8 +470,25 @@ impl Lane {
         self.calls.retain(|call| call.is_wanted());
     }
 
+    /// Those that a call of this priority comes after.
+    fn before(&self, priority: Priority) -> usize {
+        self.calls.iter().filter(|call| call.priority <= priority && call.is_wanted()).count()
+    }
+
+    /// Ends calls that have less time left than a run takes, the latest first: begun, they would be cut off, and those behind them be
+    /// late as well. As many as could begin now stay, or a model that was slow once would be taken for slow for ever.
+    fn give_up(&mut self, now: Instant, run: Duration, free: usize) {
+        let left = |call: &Arc<Call>| call.deadline.remaining(now);
+        let mut late: Vec<_> = self.calls.iter().filter(|call| left(call) < run).cloned().collect();
+        late.sort_by_key(left);
+        late.truncate(self.calls.len().saturating_sub(free.max(1)));
+        if !late.is_empty() {
+            late.into_iter().for_each(Expire::expire);
+            self.forget();
+        }
+    }
+
     fn next(&mut self, now: Instant) -> Step {
-        self.forget();
         batch::next(self.calls.iter().map(|call| &call.slot), self.policy, now)
     }
 
@@ -347,9 +500,13 @@ impl Lane {
 }
 
 impl Waiting {
-    fn next_for_thread(&mut self) -> Step {
-        let holds = !self.closed && !matches!(self.gate, Gate::Open);
-        if holds { Step::Rest } else { self.for_threads.next(Instant::now()) }
+    fn lane(&self, here: bool) -> &Lane {
+        if here { &self.for_tasks } else { &self.for_threads }
+    }
+
+    /// Places where a run could begin.
+    fn free(&self, here: bool, running_max: usize) -> usize {
+        running_max.saturating_sub(if here { self.running } else { self.on_threads })
     }
 
     fn len(&self) -> usize {
@@ -377,6 +534,13 @@ impl Waiting {
         self.running + self.on_threads
     }
 
+    /// Whether that is new.
+    fn leave_to_threads(&mut self) -> bool {
+        let left = std::mem::take(&mut self.for_tasks.calls);
+        self.for_threads.calls.extend(left);
+        std::mem::replace(&mut self.has_tasks, false)
+    }
+
     /// Queues a call while calls wait.
     fn queue_shut(&mut self, call: Arc<Call>) -> Next {
         let next = match &self.gate {
@@ -396,6 +560,12 @@ impl Waiting {
     }
 }
 
+fn too_late(before: usize, needed: Duration, left: Duration) -> Fault {
+    let message =
+        format!("the model is busy: the answer would take {} ms, and there are {} left", needed.as_millis(), left.as_millis());
+    Fault::new(Code::Overloaded, message).because(format!("{before} calls wait before it")).advising(Advice::RetryAfter(needed))
+}
+
 fn not_loaded(until: Instant, why: &str) -> Fault {
     let left = until.saturating_duration_since(Instant::now());
     let fault = Fault::new(Code::NotReady, "the model could not be loaded again");
@@ -404,9 +574,9 @@ fn not_loaded(until: Instant, why: &str) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::sync::atomic::Ordering;
 
-    use sandmill_domain::{Deadline, Urgency};
+    use sandmill_domain::Deadline;
 
     use super::*;
     use crate::batch::Slot;
@@ -418,8 +588,12 @@ mod tests {
     }
 
     fn of(queue: &Queue, priority: Priority) -> Arc<Call> {
+        within(queue, priority, Duration::from_secs(60))
+    }
+
+    fn within(queue: &Queue, priority: Priority, time: Duration) -> Arc<Call> {
         let now = Instant::now();
-        let urgency = Urgency { deadline: Deadline::after(now, Duration::from_secs(60)), priority };
+        let urgency = Urgency { deadline: Deadline::after(now, time), priority };
         let slot = Slot { rows: Some(1), tail: vec![], bytes: 0, submitted: now, rank: Rank::new(urgency, now) };
         let work = Work { inputs: vec![], _bytes: queue.count(0, priority).unwrap() };
         // Held by the queue alone: the reply is still there.
@@ -554,6 +728,91 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_would_be_late_are_refused_and_those_that_became_late_never_run() {
+        use Priority::{High, Low, Normal};
+        let queue = Queue::new(16, 0, 1);
+        let push = |priority, ms| queue.push(within(&queue, priority, Duration::from_millis(ms)), false);
+        // Nothing is known.
+        assert!((0..4).all(|_| push(Normal, 50).is_ok()));
+        queue.pace(false).ran(Duration::from_secs(1), 1, true);
+        // One of the four has the free place, and three wait before this one's own run.
+        let fault = push(Normal, 3_900).err().expect("too late");
+        assert_eq!(fault.code, Code::Overloaded);
+        assert!(
+            fault.message.starts_with("the model is busy: the answer would take 4000 ms, and there are 3"),
+            "{}",
+            fault.message
+        );
+        assert!(push(High, 900).is_ok() && push(Normal, 5_900).is_ok());
+        let low =
+            |ms| queue.check(Urgency { deadline: Deadline::after(Instant::now(), Duration::from_millis(ms)), priority: Low });
+        assert!(low(5_900).is_err() && low(6_500).is_ok());
+        // All but the last have less left than a run takes.
+        let ran = wait(&queue).expect("the only one with time").calls;
+        assert_eq!(ran[0].deadline.remaining(Instant::now()).as_secs(), 5);
+        assert_eq!(queue.load().0, [0, 0, 0]);
+    }
+
+    #[test]
+    fn of_calls_that_are_all_late_as_many_run_as_could_begin_and_those_with_the_most_time() {
+        let queue = Queue::new(16, 0, 2);
+        let push = |ms| queue.push(within(&queue, Priority::Normal, Duration::from_millis(ms)), false);
+        assert!([300, 900, 100, 600].into_iter().all(|ms| push(ms).is_ok()));
+        queue.pace(false).ran(Duration::from_secs(100), 1, true);
+        let ms = |fetched: Fetched| fetched.calls[0].deadline.remaining(Instant::now()).as_millis() / 300;
+        assert_eq!([wait(&queue).map(ms), wait(&queue).map(ms)], [Some(2), Some(1)]);
+        assert_eq!(queue.load().0, [0, 0, 0]);
+        // Both places are taken, and this would have the next one.
+        assert!(push(50).is_ok() && push(50).is_err());
+    }
+
+    #[test]
+    fn who_has_gone_is_nobody_to_wait_for() {
+        let queue = Queue::new(16, 0, 1);
+        queue.pace(false).ran(Duration::from_secs(40), 1, true);
+        let gone: Vec<_> = (0..3).map(|_| call(&queue)).collect();
+        assert!(queue.push(Arc::clone(&gone[0]), false).is_ok() && queue.push(Arc::clone(&gone[1]), false).is_ok());
+        assert!(queue.push(Arc::clone(&gone[2]), false).is_err(), "80 s, and 60 left");
+        gone.into_iter().for_each(Expire::expire);
+        assert!(queue.push(call(&queue), false).is_ok());
+    }
+
+    #[test]
+    fn long_runs_of_one_lane_make_nobody_late_in_the_other() {
+        let queue = by_tasks(1);
+        queue.pace(false).ran(Duration::from_secs(1000), 1, true);
+        assert!(leaves(&queue, false));
+        assert!(
+            queue
+                .check(Urgency { deadline: Deadline::after(Instant::now(), Duration::from_secs(1)), priority: Priority::Normal })
+                .is_ok()
+        );
+        assert!(sends(&queue) && leaves(&queue, true));
+        assert_eq!(queue.fetch(Instant::now()).expect("both").calls.len(), 2);
+    }
+
+    #[test]
+    fn threads_that_cannot_be_started_are_tried_once_for_each_call() {
+        let queue = Arc::new(Queue::new(16, 0, 2));
+        let (tried, starter) = (Arc::new(AtomicUsize::new(0)), Arc::downgrade(&queue));
+        let counted = Arc::clone(&tried);
+        queue.start_threads_by(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            starter.upgrade().unwrap().lose_thread(Some(&io::ErrorKind::WouldBlock.into()));
+        });
+        queue.shut();
+        let calls: Vec<_> = (0..2).map(|_| call(&queue)).collect();
+        calls.iter().for_each(|call| assert!(queue.push(Arc::clone(call), false).is_ok()));
+        queue.open();
+        assert_eq!(tried.load(Ordering::Relaxed), 2);
+        assert!(calls.iter().all(|call| !call.is_wanted()), "nobody would come for them");
+        // One is there and at work: it comes for what waits.
+        lock(&queue.waiting).threads = 1;
+        assert!(queue.push(call(&queue), false).is_ok());
+        assert_eq!((tried.load(Ordering::Relaxed), queue.load().0), (3, [0, 1, 0]));
+    }
+
+    #[test]
     fn what_tasks_leave_threads_take() {
         let queue = by_tasks(1);
         assert!(sends(&queue));
@@ -565,6 +824,18 @@ mod tests {
         queue.close();
         assert!(wait(&queue).is_none());
         assert!(queue.push(call(&queue), true).is_err_and(|fault| fault.code == Code::NotReady));
+    }
+
+    #[test]
+    fn tasks_come_back_unless_they_never_may() {
+        let queue = by_tasks(1);
+        assert!(queue.leave_to_threads() && leaves(&queue, true));
+        assert!(queue.return_to_tasks());
+        assert!(sends(&queue), "the one before it is for a thread");
+        assert_eq!(queue.fetch(Instant::now()).unwrap().calls.len(), 1);
+        assert_eq!(wait(&queue).unwrap().calls.len(), 1);
+        queue.keep_from_tasks();
+        assert!(!queue.return_to_tasks() && leaves(&queue, true));
     }
 
     #[test]

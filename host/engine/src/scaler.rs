@@ -18,9 +18,9 @@ pub(crate) struct Standing {
     pub(crate) bytes: usize,
 }
 
-/// Whether nobody has called it for so long that its session goes; without `idle_max` it never does.
-pub(crate) fn is_idle(standing: &Standing, idle_max: Option<Duration>, now: Instant) -> bool {
-    !standing.kept && idle_max.is_some_and(|idle| now.saturating_duration_since(standing.asked) >= idle)
+/// Whether nobody has called a model for so long that its session goes, which `kept` ones never do, and none without `idle_max`.
+pub(crate) fn is_idle(kept: bool, asked: Instant, idle_max: Option<Duration>, now: Instant) -> bool {
+    !kept && idle_max.is_some_and(|idle| now.saturating_duration_since(asked) >= idle)
 }
 
 /// Whose sessions go so that `held` bytes become at most `goal`, by their places, the least recently used first. None goes in vain:
@@ -77,7 +77,7 @@ mod tests {
             (since(true, 50), Some(10 * S), false),
             (since(false, 50), None, false),
         ] {
-            assert_eq!(is_idle(&standing, idle_max, now), expected, "{standing:?} {idle_max:?}");
+            assert_eq!(is_idle(standing.kept, standing.asked, idle_max, now), expected, "{standing:?} {idle_max:?}");
         }
     }
 

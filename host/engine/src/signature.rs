@@ -86,7 +86,8 @@ impl Size {
     }
 }
 
-fn axis_name(tensor: &str, axis: usize) -> String {
+/// How a rule names an axis without a symbol.
+pub(crate) fn axis_name(tensor: &str, axis: usize) -> String {
     format!("{tensor}[{axis}]")
 }
 

@@ -7,10 +7,10 @@ use sandmill_domain::Provider;
 use sandmill_worker::Quarantine;
 
 use crate::EngineOptions;
-use crate::context::Called;
 use crate::life::Life;
 use crate::load::{LoadError, ModelOptions, ModelSource};
 use crate::notebook::Notebook;
+use crate::plan::Called;
 use crate::profile::Measured;
 use crate::quarantine::{Answer, Task, send};
 

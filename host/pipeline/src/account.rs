@@ -1,15 +1,15 @@
-//! What all functions of one tenant use together: requests, plugin instances, also those that wait for a model, and their memory.
-//! Taken with the ticket, before a body is read, so that a tenant at its bound costs the others nothing. Besides, the tenant's weight,
+//! What all functions of one tenant use together: requests, their bodies, plugin instances, also those that wait for a model, and
+//! their memory. Taken with the ticket, before a body is read, so that a tenant at its bound costs the others nothing. Besides, the tenant's weight,
 //! by which its calls take turns with those of others.
 
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sandmill_domain::fair::Flow;
 use sandmill_domain::ports::{BoxFuture, Share};
-use sandmill_domain::{Advice, Code, Fault, TenantLimits};
+use sandmill_domain::{Advice, Bodies, Bucket, Code, Fault, TenantLimits};
 
 use crate::clock::now;
 use crate::turns::{Party, Turns};
@@ -18,6 +18,7 @@ use crate::turns::{Party, Turns};
 #[derive(Debug)]
 pub struct Account {
     book: Mutex<Book>,
+    pub(crate) bodies: Arc<Bodies>,
     party: Party,
 }
 
@@ -33,13 +34,6 @@ struct Used {
     requests: usize,
     instances: usize,
     memory_bytes: usize,
-}
-
-/// Requests that may begin at once: as many as a second brings, however long nobody came.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    requests: f64,
-    filled: Instant,
 }
 
 /// A request, and, if plugins take part in it, an instance and its memory; given back when it is dropped.
@@ -58,9 +52,10 @@ impl Account {
 
     /// Of one that takes turns with all others of these turns: of a weight of 3, it has three times what one of a weight of 1 has.
     pub fn sharing(limits: TenantLimits, weight: NonZeroU32, turns: &Arc<Turns>) -> Arc<Self> {
-        let bucket = Bucket { requests: f64::INFINITY, filled: now() };
+        let bucket = Bucket::full(now());
         let book = Mutex::new(Book { limits, used: Used::default(), bucket });
-        Arc::new(Self { book, party: Party::new(turns, weight) })
+        let bodies = Bodies::of_tenant(limits.buffered_bytes_max);
+        Arc::new(Self { book, bodies, party: Party::new(turns, weight) })
     }
 
     /// Its bounds.
@@ -71,6 +66,7 @@ impl Account {
     /// It has these bounds from now on; what is taken stays taken.
     pub fn set_limits(&self, limits: TenantLimits) {
         self.book().limits = limits;
+        self.bodies.set_bytes_max(limits.buffered_bytes_max);
     }
 
     /// It has this weight from now on, calls under way included.
@@ -134,25 +130,12 @@ impl Book {
         }
         // Last: whoever is refused for another reason has not used up a request.
         if let Some(rate) = limits.requests_per_second_max {
-            self.bucket.take(f64::from(rate.get()), now).map_err(|wait| {
+            self.bucket.take(f64::from(rate.get()), f64::from(rate.get()), now).map_err(|wait| {
                 full(&format!("begins more than {rate} requests per second, its limit (requests_per_second_max)"))
                     .advising(Advice::RetryAfter(wait))
             })?;
         }
         self.used = taken;
-        Ok(())
-    }
-}
-
-impl Bucket {
-    /// Takes one, or tells how long until there is one.
-    fn take(&mut self, rate: f64, now: Instant) -> Result<(), Duration> {
-        let since = now.saturating_duration_since(self.filled).as_secs_f64();
-        *self = Self { requests: (self.requests + since * rate).min(rate.max(1.0)), filled: now };
-        if self.requests < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - self.requests) / rate));
-        }
-        self.requests -= 1.0;
         Ok(())
     }
 }
@@ -174,6 +157,8 @@ impl Drop for Claim {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 use sandmill_domain::ports::{BoxFuture, Form, Outcome, Ticket};
-use sandmill_domain::{Advice, Code, Deadline, Fault, ReleaseNumber, Request};
+use sandmill_domain::{Advice, Bodies, Code, Deadline, Fault, ReleaseNumber, Request};
 use sandmill_protocol::wish;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -13,6 +13,7 @@ use crate::account::Claim;
 use crate::call::Call;
 use crate::clock::now;
 use crate::release::Release;
+use crate::repository::no_model;
 use crate::terms::Terms;
 
 /// The right to one call of one release.
@@ -30,11 +31,11 @@ impl Admission {
         check_method(release, form, method)?;
         let wish = wish(headers)?;
         if form == Form::OpenInference && release.parts.model.is_none() {
-            return Err(Fault::new(Code::NotFound, format!("function `{}` has no model", release.function())));
+            return Err(no_model(release));
         }
         release.guard.check()?;
         let terms = Terms::new(now(), release.parts.limits.timeout).with(wish);
-        release.parts.model.iter().try_for_each(|model| model.check(terms.urgency().priority))?;
+        release.parts.model.iter().try_for_each(|model| model.check(terms.urgency()))?;
         let permit = Arc::clone(&release.permits).try_acquire_owned().map_err(|_none| full(release))?;
         let has_plugins = form == Form::Function && !release.parts.plugins.are_none();
         let claim = release.parts.account.claim(has_plugins.then_some(release.parts.limits.plugin.memory_bytes_max))?;
@@ -45,6 +46,10 @@ impl Admission {
 impl Ticket for Admission {
     fn body_bytes_max(&self) -> usize {
         self.release.parts.limits.body_bytes_max
+    }
+
+    fn bodies(&self) -> Arc<Bodies> {
+        Arc::clone(&self.release.parts.account.bodies)
     }
 
     fn deadline(&self) -> Deadline {

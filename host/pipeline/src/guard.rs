@@ -39,9 +39,12 @@ impl Guard {
         Arc::new(Self { tenant, function, inner: Mutex::new(inner) })
     }
 
-    /// Tells of each move from now on. Called under the lock, so that the last that is told is where the breaker stands.
-    pub(crate) fn watch(&self, watch: Watch) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).watch = Some(watch);
+    /// Tells where the breaker stands, and of each move from now on, in place of whoever was told before. Called under the lock, so that
+    /// the last that is told is where it stands.
+    pub(crate) fn watch(&self, stands: impl FnOnce(BreakerState), watch: Watch) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        stands(inner.breaker.state());
+        inner.watch = Some(watch);
     }
 
     /// Whether a call may come in, told from its head: who has yet to send a body, and runs nothing, does not try the model.
@@ -136,7 +139,27 @@ pub(crate) fn judge(ran: &Result<Inference, Fault>, left: Duration, timeout: Dur
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::*;
+
+    #[test]
+    fn whoever_watches_is_told_where_it_stands() {
+        let guard = Guard::new(TenantId::local(), FunctionName::new("f").expect("a name"), BreakerLimits::default());
+        let (sender, told) = channel();
+        let stands = || {
+            let (at, stands) = channel();
+            let sender = sender.clone();
+            let moved = move |state| sender.send(state).expect("it is heard");
+            guard.watch(|state| at.send(state).expect("it is heard"), Box::new(moved));
+            stands.try_recv()
+        };
+        assert_eq!(stands(), Ok(BreakerState::Closed));
+        guard.trip();
+        assert_eq!(told.try_recv(), Ok(BreakerState::Open));
+        assert_eq!(stands(), Ok(BreakerState::Open));
+        assert!(told.try_recv().is_err(), "that was no move");
+    }
 
     #[test]
     fn what_counts_against_a_model() {

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, Method};
-use sandmill_domain::ports::{Description, Service, Target, Ticket};
+use sandmill_domain::ports::{BoxFuture, Description, RepositoryEntry, Service, Target, Ticket};
 use sandmill_domain::{Code, Fault, FunctionName, ModelState, TenantId};
 
 use crate::admission::Admission;
 use crate::release::Release;
+use crate::repository;
 use crate::table::{Served, Table};
 
 /// Everything that is served.
@@ -41,7 +42,7 @@ impl Pipeline {
         self.table.get(tenant, function)
     }
 
-    /// Ready: every function is warm. Not ready: starting or draining.
+    /// Ready: each function was loaded, could not be, or has had its time for it. Not ready: starting or draining.
     pub fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
     }
@@ -85,8 +86,10 @@ impl Service for Pipeline {
         let host = self.host.get().and_then(|ailing| ailing());
         host.or_else(|| {
             let all = self.table.all();
-            let missed = all.iter().find(|served| served.current().parts.models.iter().any(|model| model.is_missed()))?;
-            Some(format!("a model of function `{}` is not warm at the moment", missed.current().function()))
+            let missed = all.iter().filter(|served| served.current().parts.models.iter().any(|model| model.is_missed()));
+            // Which they are is for those who may see them.
+            let count = missed.count();
+            (count > 0).then(|| format!("models of {count} functions are not warm at the moment"))
         })
     }
 
@@ -103,12 +106,26 @@ impl Service for Pipeline {
         let served = self.find(&target.tenant, &target.function)?;
         let release = served.release(target.release)?;
         let Some(model) = &release.parts.model else {
-            return Err(Fault::new(Code::NotFound, format!("function `{}` has no model", target.function)));
+            return Err(repository::no_model(release));
         };
         let number = release.parts.number;
         let ready = self.ready.load(Ordering::Acquire) && model.ailing().is_none();
         let model = Arc::clone(model.info());
         Ok(Description { release: number, releases: served.numbers(), model, ready })
+    }
+
+    fn repository(&self, tenant: &TenantId) -> Vec<RepositoryEntry> {
+        repository::index(&self.table.of(tenant))
+    }
+
+    fn load(&self, tenant: &TenantId, function: &FunctionName) -> BoxFuture<'_, Result<(), Fault>> {
+        let release = self.current(tenant, function);
+        Box::pin(async { repository::load(&*release?).await })
+    }
+
+    fn unload(&self, tenant: &TenantId, function: &FunctionName) -> BoxFuture<'_, Result<(), Fault>> {
+        let release = self.current(tenant, function);
+        Box::pin(async { repository::unload(&*release?).await })
     }
 
     fn models(&self, tenant: &TenantId, function: &FunctionName) -> Result<Vec<(String, ModelState)>, Fault> {

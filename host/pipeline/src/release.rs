@@ -115,9 +115,10 @@ impl Release {
         &self.parts.plugins
     }
 
-    /// Tells of each move of its breaker from now on; a new one is closed. `told` must be quick: a call waits for it.
-    pub fn watch_breaker(&self, told: impl Fn(BreakerState) + Send + 'static) {
-        self.guard.watch(Box::new(told));
+    /// Tells where its breaker stands, and of each move from now on, in place of whoever was told before. Both must be quick: a call waits
+    /// for them.
+    pub fn watch_breaker(&self, stands: impl FnOnce(BreakerState), told: impl Fn(BreakerState) + Send + 'static) {
+        self.guard.watch(stands, Box::new(told));
     }
 
     /// Tells of the time that plugins ran for calls that were cut off, and so have no outcome; the first who asks is told.

@@ -81,6 +81,14 @@ impl Table {
         self.tenants.load().values().flat_map(|functions| functions.values()).cloned().collect()
     }
 
+    /// All functions of one tenant, by their names.
+    pub(crate) fn of(&self, tenant: &TenantId) -> Vec<Arc<Served>> {
+        let tenants = self.tenants.load();
+        let mut found: Vec<_> = tenants.get(tenant).into_iter().flat_map(|functions| functions.values()).cloned().collect();
+        found.sort_by(|one, other| one.current.function().cmp(other.current.function()));
+        found
+    }
+
     /// Serves a function in this way from now on; gives back how it was served before.
     pub(crate) fn set(&self, served: Served) -> Option<Arc<Served>> {
         let (tenant, function) = (served.current.tenant().clone(), served.current.function().clone());

@@ -94,7 +94,7 @@ impl Scene {
         });
         let moves: Arc<Mutex<Vec<BreakerState>>> = Arc::default();
         let seen = Arc::clone(&moves);
-        release.watch_breaker(move |to| seen.lock().expect("not poisoned").push(to));
+        release.watch_breaker(|at| assert_eq!(at, BreakerState::Closed), move |to| seen.lock().expect("not poisoned").push(to));
         let pipeline = Pipeline::default();
         pipeline.publish(Served::new(Arc::new(release)));
         Self { model, pipeline, moves }

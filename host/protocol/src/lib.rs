@@ -13,9 +13,11 @@ mod document;
 mod encode;
 mod json;
 mod metadata;
+mod object;
 mod operator;
 mod plane;
 mod refusal;
+mod repository;
 mod wish;
 
 pub use decode::{HEADER_LENGTH, InferRequest, Wanted, WantedOutput, decode};
@@ -23,4 +25,5 @@ pub use encode::encode;
 pub use metadata::{fault_body, live, model_metadata, model_ready, ready, ready_with, server_metadata, unready};
 pub use operator::{models, recycling};
 pub use plane::{answer_body, new_key, problem_body, roll_back, tenant_terms};
+pub use repository::{repository_index, repository_index_wish, repository_load_wish, repository_unload_wish};
 pub use wish::{PRIORITY, TIMEOUT_MS, wish};

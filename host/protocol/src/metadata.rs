@@ -8,7 +8,7 @@ use sandmill_domain::{Axis, Fault, Reply, TensorSpec};
 use serde::Serialize;
 
 /// Extensions of the protocol, in its spelling: only what third-party clients were tested with.
-const EXTENSIONS: [&str; 1] = ["binary_tensor_data"];
+const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "model_repository"];
 
 /// What the models are made of and run by, as `<project>_<format>`; clients only show it.
 const PLATFORM: &str = "onnx_onnxv1";
@@ -17,7 +17,7 @@ const PLATFORM: &str = "onnx_onnxv1";
 struct Server<'a> {
     name: &'static str,
     version: &'a str,
-    extensions: [&'static str; 1],
+    extensions: [&'static str; 2],
 }
 
 #[derive(Serialize)]
@@ -150,7 +150,11 @@ mod tests {
         check(&unready("it drains"), 503, r#"{"ready":false,"reason":"it drains"}"#);
         check(&model_ready("digits", true), 200, r#"{"name":"digits","ready":true}"#);
         check(&model_ready("digits", false), 503, r#"{"name":"digits","ready":false}"#);
-        check(&server_metadata("1.2.3"), 200, r#"{"name":"sandmill","version":"1.2.3","extensions":["binary_tensor_data"]}"#);
+        check(
+            &server_metadata("1.2.3"),
+            200,
+            r#"{"name":"sandmill","version":"1.2.3","extensions":["binary_tensor_data","model_repository"]}"#,
+        );
     }
 
     #[test]

@@ -5,20 +5,16 @@ use bytes::Bytes;
 use http::StatusCode;
 use sandmill_domain::control::{Answer, NewKey, Refused, Step, TenantTerms};
 use sandmill_domain::{Code, Fault, ReleaseNumber};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::metadata::text;
+use crate::object::object;
 
 /// What people call a key, in bytes.
 const LABEL_BYTES_MAX: usize = 200;
 
 /// A key's life, in seconds: a hundred years.
 const EXPIRY_SECONDS_MAX: u64 = 100 * 366 * 24 * 60 * 60;
-
-/// How much is told of what the reader of JSON, which goes 128 levels deep, found wrong: it repeats what it was given.
-const MESSAGE_CHARS_MAX: usize = 300;
 
 /// RFC 9457.
 #[derive(Serialize)]
@@ -99,18 +95,6 @@ pub fn tenant_terms(body: &[u8]) -> Result<TenantTerms, Fault> {
 /// `InvalidInput`.
 pub fn roll_back(body: &[u8]) -> Result<Option<ReleaseNumber>, Fault> {
     object::<RollBack>(body, &[]).map(|roll_back| roll_back.to)
-}
-
-/// One JSON object, whose fields of those names are objects as well: without a look at that, a list of a structure's values in
-/// their order would do. Fields that are unknown or there twice are refused.
-fn object<T: DeserializeOwned>(body: &[u8], inner: &[&str]) -> Result<T, Fault> {
-    let read = serde_json::from_slice(body).and_then(|object| Ok((object, serde_json::from_slice::<Value>(body)?)));
-    let (object, value) = read.map_err(|error| {
-        let error: String = error.to_string().chars().take(MESSAGE_CHARS_MAX).collect();
-        Fault::new(Code::InvalidInput, format!("the body: {error}"))
-    })?;
-    let is_object = value.is_object() && inner.iter().all(|name| value.get(name).is_none_or(Value::is_object));
-    if is_object { Ok(object) } else { Err(Fault::new(Code::InvalidInput, "the body: a list where an object is expected")) }
 }
 
 #[cfg(test)]

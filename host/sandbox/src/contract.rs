@@ -51,6 +51,16 @@ const HANDLER: &str = "sandmill:plugin/handler";
 /// The series of the contract's versions that this host runs.
 const SERIES: &str = "0.1.";
 
+/// What is granted by name, with the interfaces that it is for.
+const GRANTS: [(&str, &[&str]); 6] = [
+    ("wall_clock", &["wasi:clocks/wall-clock"]),
+    ("monotonic_clock", &["wasi:clocks/monotonic-clock"]),
+    ("randomness", &["wasi:random/random"]),
+    ("environment", &["wasi:cli/environment"]),
+    ("asset_files", &["wasi:filesystem/types", "wasi:filesystem/preopens"]),
+    ("http", &["wasi:http/types", "wasi:http/outgoing-handler"]),
+];
+
 /// What starts an instance.
 pub(crate) type Init = Export<InitArgs<'static>, InitResults>;
 
@@ -122,6 +132,14 @@ where
     Export::find(component, name, function).map(Some).map_err(wrong)
 }
 
+/// The grants without which something of these imports is refused or empty, by their names in `function.toml`.
+pub(crate) fn grants_for(imports: &[String]) -> Vec<&'static str> {
+    let is_for = |interfaces: &[&str]| {
+        imports.iter().any(|import| interfaces.iter().any(|interface| is_version_of(import, interface, "0.2.")))
+    };
+    GRANTS.iter().filter(|(_, interfaces)| is_for(interfaces)).map(|(grant, _)| *grant).collect()
+}
+
 fn is_granted(import: &str, http: bool) -> bool {
     let with_http = GRANTED_WITH_HTTP.iter().filter(|_| http);
     GRANTED.iter().chain(with_http).any(|(interface, series)| is_version_of(import, interface, series))
@@ -163,5 +181,15 @@ mod tests {
             assert!(!is_granted(bad, true), "{bad}");
         }
         assert!(is_granted("wasi:http/types@0.2.3", true) && !is_granted("wasi:http/types@0.2.3", false));
+    }
+
+    #[test]
+    fn imports_tell_the_grants_that_they_are_for() {
+        let of = |imports: &[&str]| grants_for(&imports.iter().map(|import| (*import).to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&["sandmill:plugin/log@0.1.0", "wasi:io/streams@0.2.0", "wasi:random/insecure@0.2.0"]), [""; 0]);
+        let imports = ["wasi:http/types@0.2.6", "wasi:filesystem/preopens@0.2.6", "wasi:filesystem/types@0.2.0"];
+        assert_eq!(of(&imports), ["asset_files", "http"]);
+        let imports = ["wasi:random/random@0.2.0", "wasi:clocks/wall-clock@0.2.0", "wasi:cli/environment@0.2.0"];
+        assert_eq!(of(&imports), ["wall_clock", "randomness", "environment"]);
     }
 }

@@ -109,11 +109,11 @@ fn headers_from_guest(headers: Vec<wit::HeaderResult>, bytes_max: usize) -> Resu
 }
 
 fn header_from_guest(header: wit::HeaderResult) -> Result<Header, Fault> {
-    let shown = printable(&header.name, NAME_BYTES_MAX);
+    let shown = || printable(&header.name, NAME_BYTES_MAX);
     let name = HeaderName::from_bytes(header.name.as_bytes())
-        .map_err(|error| failed(format!("the plugin gave a header with the invalid name {shown:?}")).because(error))?;
+        .map_err(|error| failed(format!("the plugin gave a header with the invalid name {:?}", shown())).because(error))?;
     let value = HeaderValue::try_from(header.value)
-        .map_err(|error| failed(format!("the plugin gave an invalid value for the header `{shown}`")).because(error))?;
+        .map_err(|error| failed(format!("the plugin gave an invalid value for the header `{}`", shown())).because(error))?;
     Ok((name, value))
 }
 
@@ -152,8 +152,7 @@ pub(crate) fn check_sizes(sizes: impl ExactSizeIterator<Item = usize>, limits: &
 }
 
 fn tensor_from_guest(tensor: wit::TensorResult) -> Result<Tensor, Fault> {
-    let shown = printable(&tensor.name, NAME_BYTES_MAX);
-    let bad = |what: &str| failed(format!("the plugin gave a tensor `{shown}` {what}"));
+    let bad = |what: &str| failed(format!("the plugin gave a tensor `{}` {what}", printable(&tensor.name, NAME_BYTES_MAX)));
     if tensor.name.len() > NAME_BYTES_MAX {
         return Err(bad("whose name is too long"));
     }

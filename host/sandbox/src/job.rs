@@ -26,6 +26,8 @@ pub(crate) struct Job<'a> {
     pub(crate) stack_bytes_max: usize,
     pub(crate) functions_max: usize,
     pub(crate) function_bytes_max: usize,
+    /// Whether it is to be told what it is, also if its `init` fails.
+    pub(crate) inspects: bool,
 }
 
 /// A file for `init`.
@@ -40,7 +42,17 @@ pub(crate) struct Asset<'a> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     Compiled(Compiled),
+    Inspected(Inspected, Compiled),
     Refused(Refusal, Vec<LogLine>),
+}
+
+/// What a component is that was looked at.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Inspected {
+    pub(crate) imports: Vec<String>,
+    pub(crate) exports: Vec<String>,
+    /// Why its `init` did not end well.
+    pub(crate) init_failure: Option<String>,
 }
 
 /// Native code, and how it came to be.
@@ -153,6 +165,14 @@ pub struct Names {
     pub first: Vec<String>,
     /// How many there are besides.
     pub more: usize,
+}
+
+/// How many imports and exports are told of a component that is right, which has some thirty.
+const INTERFACES_MAX: usize = 48;
+
+/// The names of interfaces, for the catalog.
+pub(crate) fn interfaces(names: &[&str]) -> Vec<String> {
+    names.iter().take(INTERFACES_MAX).map(|name| printable(name, NAME_BYTES_MAX)).collect()
 }
 
 /// How many names are told, and what of each.

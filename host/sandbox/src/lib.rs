@@ -15,6 +15,7 @@ mod convert;
 mod fault;
 mod granted;
 mod host;
+mod inspect;
 mod instance;
 mod job;
 mod limits;
@@ -39,6 +40,7 @@ mod wasi;
 
 pub use cache::CacheError;
 pub use compile::serve_quarantine;
+pub use inspect::{Inspection, Started};
 pub use job::{Made, Names, Refusal, Snapshot};
 pub use load::{LoadError, Loaded};
 pub use machine::{Sandbox, SandboxError};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use sandmill_domain::{ModelInfo, PluginLimits};
+use sandmill_domain::{Grants, ModelInfo, PluginLimits};
 use sandmill_worker::Death;
 use thiserror::Error;
 use tracing::Level;
@@ -14,7 +14,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::asset_files::AssetFolder;
 use crate::cache::{Cache, Key};
-use crate::job::{self, Answer, Compiled, Job, LogLine, Made, Refusal, Snapshot};
+use crate::job::{self, Answer, Compiled, Inspected, Job, LogLine, Made, Refusal, Snapshot};
 use crate::machine::{MEMORIES_MAX, Sandbox, TABLES_MAX};
 use crate::options::PluginOptions;
 use crate::outgoing::Outgoing;
@@ -112,6 +112,13 @@ pub enum LoadError {
     Assets(#[source] io::Error),
 }
 
+impl LoadError {
+    /// Whether the component is not at fault: it may do another time.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Compiler(death) if death.is_passing())
+    }
+}
+
 fn beyond(limits: &[(&'static str, usize, usize)]) -> String {
     let one = |(key, asked, max): &(&str, usize, usize)| format!("{key} is {asked}, at most {max}");
     limits.iter().map(one).collect::<Vec<_>>().join("; ")
@@ -143,7 +150,7 @@ impl Sandbox {
         let component = code.component();
         check_resources(component, &options.limits)?;
         let shape = contract::shape(&self.engine, component)?;
-        let pre = self.link(component, &options)?;
+        let pre = self.link(component, &options.grants)?;
         let inits = matches!(made.snapshot, Snapshot::Impossible(_)) && shape.init.is_some();
         let policy = options.instances;
         let facts = Arc::new(facts(options, inits, shape.handle.is_some(), &self.options.grants).map_err(LoadError::Assets)?);
@@ -173,7 +180,7 @@ impl Sandbox {
 
     /// The code, what is known of it, and whether that was there already.
     fn compiled(&self, bytes: &[u8], options: &PluginOptions) -> Result<(Code, Made, bool), LoadError> {
-        let job = postcard::to_stdvec(&self.job(bytes, options)).map_err(|error| answer(error.into()))?;
+        let job = self.job(bytes, options)?;
         let Some(cache) = &self.cache else {
             let compiled = self.compile(&job, options)?;
             let code = precompiled::load(&self.engine, &compiled.code).map_err(|error| answer(error.into()))?;
@@ -202,21 +209,32 @@ impl Sandbox {
     }
 
     fn compile(&self, job: &[u8], options: &PluginOptions) -> Result<Compiled, LoadError> {
-        // A fuzzer sees into its own process alone.
-        let bytes = if cfg!(fuzzing) { crate::compile::answer(job) } else { self.quarantine.run(job)? };
-        match postcard::from_bytes(&bytes).map_err(|error| answer(error.into()))? {
-            Answer::Compiled(mut compiled) => {
-                log(options, &std::mem::take(&mut compiled.lines));
-                Ok(compiled)
-            }
-            Answer::Refused(refusal, lines) => {
-                log(options, &lines);
-                Err(refusal.into())
-            }
-        }
+        let (compiled, _inspected) = self.ask(job, options)?;
+        Ok(compiled)
     }
 
-    fn job<'a>(&self, component: &'a [u8], options: &'a PluginOptions) -> Job<'a> {
+    /// Has a process of its own do a job; what it was seen to be comes with it if that was asked for.
+    pub(crate) fn ask(&self, job: &[u8], options: &PluginOptions) -> Result<(Compiled, Option<Inspected>), LoadError> {
+        // A fuzzer sees into its own process alone.
+        let bytes = if cfg!(fuzzing) { crate::compile::answer(job) } else { self.quarantine.run(job)? };
+        let (compiled, inspected) = match postcard::from_bytes(&bytes).map_err(|error| answer(error.into()))? {
+            Answer::Compiled(compiled) => (compiled, None),
+            Answer::Inspected(inspected, compiled) => (compiled, Some(inspected)),
+            Answer::Refused(refusal, lines) => {
+                log(options, &lines);
+                return Err(refusal.into());
+            }
+        };
+        log(options, &compiled.lines);
+        Ok((compiled, inspected))
+    }
+
+    fn job(&self, component: &[u8], options: &PluginOptions) -> Result<Vec<u8>, LoadError> {
+        let job = self.plan(component, options);
+        postcard::to_stdvec(&job).map_err(|error| answer(error.into()))
+    }
+
+    pub(crate) fn plan<'a>(&self, component: &'a [u8], options: &'a PluginOptions) -> Job<'a> {
         let open = options.config.iter().filter(|setting| !setting.secret);
         let compiling = &self.options.compiling;
         Job {
@@ -229,16 +247,17 @@ impl Sandbox {
             stack_bytes_max: self.options.stack_bytes_max,
             functions_max: compiling.functions_max,
             function_bytes_max: compiling.function_bytes_max,
+            inspects: false,
         }
     }
 
-    fn link(&self, component: &Component, options: &PluginOptions) -> Result<InstancePre<State>, LoadError> {
+    pub(crate) fn link(&self, component: &Component, grants: &Grants) -> Result<InstancePre<State>, LoadError> {
         let wrong = |source: wasmtime::Error| LoadError::WrongImport { source: source.into() };
-        if options.grants == sandmill_domain::Grants::default() {
+        if *grants == Grants::default() {
             return self.linker.instantiate_pre(component).map_err(wrong);
         }
         let mut linker: Linker<State> = self.linker.clone();
-        wasi::link_granted(&mut linker, &options.grants).map_err(wrong)?;
+        wasi::link_granted(&mut linker, grants).map_err(wrong)?;
         linker.instantiate_pre(component).map_err(wrong)
     }
 }
@@ -262,7 +281,7 @@ fn facts(options: PluginOptions, inits: bool, handles: bool, host: &sandmill_dom
     })
 }
 
-fn answer(source: Source) -> LoadError {
+pub(crate) fn answer(source: Source) -> LoadError {
     LoadError::Answer { source }
 }
 
@@ -276,7 +295,7 @@ fn log(options: &PluginOptions, said: &[LogLine]) {
 }
 
 /// Tells components from all else by their first eight bytes: the magic number, the version, the layer.
-fn check_kind(bytes: &[u8], bytes_max: usize) -> Result<(), LoadError> {
+pub(crate) fn check_kind(bytes: &[u8], bytes_max: usize) -> Result<(), LoadError> {
     if bytes.len() > bytes_max {
         return Err(LoadError::TooLarge { bytes: bytes.len(), bytes_max });
     }
@@ -287,7 +306,7 @@ fn check_kind(bytes: &[u8], bytes_max: usize) -> Result<(), LoadError> {
     }
 }
 
-fn check_resources(component: &Component, limits: &PluginLimits) -> Result<(), LoadError> {
+pub(crate) fn check_resources(component: &Component, limits: &PluginLimits) -> Result<(), LoadError> {
     let needed = component.resources_required().ok_or(LoadError::Shape)?;
     if needed.num_memories > MEMORIES_MAX || needed.num_tables > TABLES_MAX {
         return Err(LoadError::Shape);

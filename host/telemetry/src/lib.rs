@@ -12,4 +12,4 @@ pub use logs::{LogError, LogFormat, Logs, start_logs};
 pub use metrics::{BreakerMetrics, InFlight, MetricsError, PluginLoad, Telemetry};
 pub use models::ModelMetrics;
 pub use record::Record;
-pub use requests::{Used, Visit};
+pub use requests::Visit;

@@ -3,21 +3,21 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::core::{MetricVec, MetricVecBuilder};
-use prometheus::proto::Metric;
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+use prometheus::proto::{Metric, MetricFamily, MetricType};
 use prometheus::{
     CounterVec, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
-use sandmill_domain::{BreakerState, FunctionName, TenantId};
+use sandmill_domain::{BreakerState, FunctionName, TenantId, Usage};
 use thiserror::Error;
 
 use crate::models::{Families, ModelMetrics};
 use crate::record::Record;
-use crate::requests::{Functions, Used, Visit};
+use crate::requests::{Functions, Visit};
 
 /// From 50 µs, a digits model inline, to 30 s, a deadline: about two buckets to a factor of 2.5.
 const SECONDS: [f64; 20] = [
@@ -36,8 +36,8 @@ pub struct MetricsError(#[from] prometheus::Error);
 /// The registry and every metric in it.
 pub struct Telemetry {
     registry: Registry,
-    /// By the names of the families.
-    removers: HashMap<String, Box<Remove>>,
+    /// What is of functions.
+    removable: Vec<Removable>,
     functions: Functions,
     plugin_loads: IntCounterVec,
     plugin_compile: GaugeVec,
@@ -47,7 +47,7 @@ pub struct Telemetry {
     provider: IntGaugeVec,
     breaker: IntGaugeVec,
     breaker_transitions: IntCounterVec,
-    models: Families,
+    models: Arc<Families>,
     /// Asked before the page is shown.
     asked: Mutex<Vec<Box<Ask>>>,
     device_memory: IntGaugeVec,
@@ -60,7 +60,16 @@ pub struct Telemetry {
     ready: Gauge,
 }
 
-/// Removes the metric with these labels from a family.
+/// A family whose metrics are removed when what they are of is gone.
+struct Removable {
+    /// Without the host's prefix.
+    name: String,
+    is_gauge: bool,
+    collect: Box<dyn Fn() -> Vec<MetricFamily> + Send + Sync>,
+    /// Removes the metric with these labels.
+    remove: Box<Remove>,
+}
+
 type Remove = dyn Fn(&HashMap<&str, &str>) + Send + Sync;
 
 /// Sets gauges to where things stand; false if there is nothing more to ask for.
@@ -73,7 +82,7 @@ impl Telemetry {
     /// If this page names a metric twice.
     pub fn new(version: &str, runtime: &str) -> Result<Self, MetricsError> {
         let registry = Registry::new();
-        let page = Page { registry: &registry, removers: RefCell::default() };
+        let page = Page { registry: &registry, removable: RefCell::default() };
         let build = page.gauges("build_info", "Always 1; what runs.", &["version", "onnxruntime"])?;
         build.with_label_values(&[version, runtime]).set(1.0);
         let telemetry = Self {
@@ -102,7 +111,7 @@ impl Telemetry {
                 "Times that the breaker came to a state.",
                 &["tenant", "function", "to"],
             )?,
-            models: Families::new(&page)?,
+            models: Arc::new(Families::new(&page)?),
             asked: Mutex::default(),
             device_memory: page.int_gauges(
                 "device_memory_bytes",
@@ -133,8 +142,8 @@ impl Telemetry {
                 "Connections that began and did not come to speak TLS: slow, plain (HTTP without TLS) or broken.",
                 &["listener", "reason"],
             )?,
-            ready: page.gauge("ready", "1 when every function is warm and nothing drains.")?,
-            removers: page.removers.into_inner(),
+            ready: page.gauge("ready", "1 when each function was loaded, or has had its time for it, and nothing drains.")?,
+            removable: page.removable.into_inner(),
             registry,
         };
         #[cfg(target_os = "linux")]
@@ -145,13 +154,22 @@ impl Telemetry {
     /// A function is served no more: nothing of it is shown from now on.
     pub fn forget(&self, tenant: &TenantId, function: &FunctionName) {
         self.functions.forget(tenant, function);
-        for family in self.registry.gather() {
-            let Some(remove) = self.removers.get(family.name()) else { continue };
-            for metric in family.get_metric() {
+        self.remove(tenant, function, |_family| true);
+    }
+
+    /// Another release of a function answers: where the models of the one before stood is not shown from now on.
+    pub fn replaced(&self, tenant: &TenantId, function: &FunctionName) {
+        self.remove(tenant, function, |family| family.is_gauge && family.name.starts_with("model_"));
+    }
+
+    /// Of the families that are meant, and no others are looked through: there are thousands of metrics where there are many functions.
+    fn remove(&self, tenant: &TenantId, function: &FunctionName, is_meant: impl Fn(&Removable) -> bool) {
+        for removable in self.removable.iter().filter(|removable| is_meant(removable)) {
+            for metric in (removable.collect)().iter().flat_map(MetricFamily::get_metric) {
                 let labels: HashMap<_, _> = metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
                 let is = |label, value| labels.get(label) == Some(&value);
                 if is("tenant", tenant.as_str()) && is("function", function.as_str()) {
-                    remove(&labels);
+                    (removable.remove)(&labels);
                 }
             }
         }
@@ -260,7 +278,7 @@ impl Telemetry {
     }
 
     /// What each function has used since the host started; those that were forgotten are left out.
-    pub fn used(&self) -> Vec<(TenantId, FunctionName, Used)> {
+    pub fn used(&self) -> Vec<(TenantId, FunctionName, Usage)> {
         self.functions.used()
     }
 
@@ -323,13 +341,21 @@ pub struct BreakerMetrics {
 impl BreakerMetrics {
     /// The breaker has come to this state.
     pub fn moved(&self, to: BreakerState) {
-        let (value, transitions) = match to {
-            BreakerState::Closed => (0, &self.to_closed),
-            BreakerState::HalfOpen => (1, &self.to_half_open),
-            BreakerState::Open => (2, &self.to_open),
-        };
-        self.state.set(value);
-        transitions.inc();
+        self.stands(to);
+        match to {
+            BreakerState::Closed => self.to_closed.inc(),
+            BreakerState::HalfOpen => self.to_half_open.inc(),
+            BreakerState::Open => self.to_open.inc(),
+        }
+    }
+
+    /// The breaker that counts from now on is in this state.
+    pub fn stands(&self, at: BreakerState) {
+        self.state.set(match at {
+            BreakerState::Closed => 0,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 2,
+        });
     }
 }
 
@@ -353,14 +379,11 @@ impl Drop for InFlight {
 /// Registers metrics under the host's prefix.
 pub(crate) struct Page<'a> {
     registry: &'a Registry,
-    removers: RefCell<HashMap<String, Box<Remove>>>,
+    removable: RefCell<Vec<Removable>>,
 }
 
 impl Page<'_> {
-    fn register<M: prometheus::core::Collector + Clone + 'static>(
-        &self,
-        metric: prometheus::Result<M>,
-    ) -> Result<M, MetricsError> {
+    fn register<M: Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> Result<M, MetricsError> {
         let metric = metric?;
         self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
@@ -373,13 +396,18 @@ impl Page<'_> {
         metric: prometheus::Result<MetricVec<B>>,
     ) -> Result<MetricVec<B>, MetricsError>
     where
-        MetricVec<B>: prometheus::core::Collector + Clone + Send + Sync + 'static,
+        MetricVec<B>: Collector + Clone + Send + Sync + 'static,
     {
         let vec = self.register(metric)?;
-        let removed = vec.clone();
-        // What is gone already need not be removed.
-        let remove = Box::new(move |labels: &HashMap<&str, &str>| drop(removed.remove(labels)));
-        self.removers.borrow_mut().insert(format!("sandmill_{name}"), remove);
+        let (collected, removed) = (vec.clone(), vec.clone());
+        let is_gauge = vec.collect().iter().any(|family| family.get_field_type() == MetricType::GAUGE);
+        self.removable.borrow_mut().push(Removable {
+            name: name.to_owned(),
+            is_gauge,
+            collect: Box::new(move || collected.collect()),
+            // What is gone already need not be removed.
+            remove: Box::new(move |labels| drop(removed.remove(labels))),
+        });
         Ok(vec)
     }
 
@@ -462,6 +490,32 @@ mod tests {
         assert!(shown().contains("digits") && shown().contains("angle"));
         telemetry.forget(&tenant, &names[0]);
         assert!(!shown().contains("digits") && shown().contains("angle"), "{}", shown());
+    }
+
+    #[test]
+    fn of_a_release_that_was_replaced_no_model_is_shown() {
+        let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
+        let (tenant, function) = (TenantId::local(), FunctionName::new("digits").expect("a name"));
+        let stands = |model: &str| telemetry.model(&tenant, &function, model).stands(&sandmill_domain::ModelState::default());
+        let shown = |line: &str| {
+            let text = String::from_utf8(telemetry.render(None).expect("renders")).expect("text");
+            text.lines().any(|found| found.starts_with(line))
+        };
+        drop(telemetry.admitted(tenant.clone(), function.clone()));
+        telemetry.placed(&tenant, &function, "cuda");
+        stands("old");
+        telemetry.replaced(&tenant, &function);
+        telemetry.placed(&tenant, &function, "cpu");
+        stands("new");
+        assert!(
+            !shown(r#"sandmill_model_provider{function="digits",provider="cuda""#)
+                && shown(r#"sandmill_model_provider{function="digits""#)
+        );
+        assert!(
+            !shown(r#"sandmill_model_warm{function="digits",model="old""#)
+                && shown(r#"sandmill_model_warm{function="digits",model="new""#)
+        );
+        assert!(shown(r#"sandmill_requests_in_flight{function="digits""#), "its requests go on");
     }
 
     #[test]

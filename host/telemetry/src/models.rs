@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
 use sandmill_domain::{FunctionName, ModelEvent, ModelStage, ModelState, Priority, TenantId};
 
 use crate::metrics::{MetricsError, Page};
@@ -84,33 +84,17 @@ impl Families {
         })
     }
 
-    /// Those of one model.
-    pub(crate) fn of(&self, of: Arc<FunctionMetrics>, tenant: &TenantId, function: &FunctionName, model: &str) -> ModelMetrics {
+    /// Those of one model. What happens to few models comes onto the page when it happens first.
+    pub(crate) fn of(
+        self: &Arc<Self>,
+        of: Arc<FunctionMetrics>,
+        tenant: &TenantId,
+        function: &FunctionName,
+        model: &str,
+    ) -> ModelMetrics {
         let labels = [tenant.as_str(), function.as_str(), model];
-        let owned = labels.map(str::to_owned);
-        ModelMetrics {
-            of,
-            labels: owned,
-            recycles: self.recycles.clone(),
-            recycle_failures: self.recycle_failures.clone(),
-            unloads: self.unloads.clone(),
-            loads: self.loads.clone(),
-            failures: self.failures.clone(),
-            recycle: self.recycle.with_label_values(&labels),
-            held: self.held.with_label_values(&labels),
-            not_returned: self.not_returned.with_label_values(&labels),
-            load: self.load.with_label_values(&labels),
-            abandoned: self.abandoned.with_label_values(&labels),
-            abandoned_now: self.abandoned_now.with_label_values(&labels),
-            memory: self.memory.with_label_values(&labels),
-            warm: self.warm.with_label_values(&labels),
-            works: self.works.with_label_values(&labels),
-            waiting: Priority::ALL.map(|priority| {
-                let [tenant, function, model] = labels;
-                self.waiting.with_label_values(&[tenant, function, model, priority.as_str()])
-            }),
-            running: self.running.with_label_values(&labels),
-        }
+        let abandoned = self.abandoned.with_label_values(&labels);
+        ModelMetrics { of, labels: labels.map(str::to_owned), families: Arc::clone(self), abandoned }
     }
 }
 
@@ -119,22 +103,9 @@ impl Families {
 pub struct ModelMetrics {
     of: Arc<FunctionMetrics>,
     labels: [String; 3],
-    recycles: IntCounterVec,
-    recycle_failures: IntCounterVec,
-    unloads: IntCounterVec,
-    loads: IntCounterVec,
-    failures: IntCounterVec,
-    recycle: Histogram,
-    held: Histogram,
-    not_returned: IntGauge,
-    load: Histogram,
+    families: Arc<Families>,
+    /// On the page from the start: whoever has none wants to see that.
     abandoned: IntCounter,
-    abandoned_now: IntGauge,
-    memory: IntGauge,
-    warm: IntGauge,
-    works: IntGauge,
-    waiting: [IntGauge; 3],
-    running: IntGauge,
 }
 
 impl ModelMetrics {
@@ -144,38 +115,45 @@ impl ModelMetrics {
             let [tenant, function, model] = &self.labels;
             counters.with_label_values(&[tenant.as_str(), function, model, last]).inc();
         };
+        let Families { loads, load: load_time, unloads, recycles, recycle_failures, recycle, held: held_time, failures, .. } =
+            &*self.families;
         match event {
             ModelEvent::Loaded { load, warm_up } => {
-                by(&self.loads, "good");
+                by(loads, "good");
                 self.of.started_cold();
-                self.load.observe((*load + *warm_up).as_secs_f64());
+                load_time.with_label_values(&self.labels).observe((*load + *warm_up).as_secs_f64());
             }
-            ModelEvent::LoadFailed => by(&self.loads, "failed"),
-            ModelEvent::Unloaded { reason } => by(&self.unloads, reason.as_str()),
+            ModelEvent::LoadFailed => by(loads, "failed"),
+            ModelEvent::Unloaded { reason } => by(unloads, reason.as_str()),
             ModelEvent::Recycled { reason, took, held, not_returned_bytes } => {
-                by(&self.recycles, reason.as_str());
-                self.recycle.observe(took.as_secs_f64());
+                by(recycles, reason.as_str());
+                recycle.with_label_values(&self.labels).observe(took.as_secs_f64());
                 if *held > Duration::ZERO {
-                    self.held.observe(held.as_secs_f64());
+                    held_time.with_label_values(&self.labels).observe(held.as_secs_f64());
                 }
-                self.not_returned.set(whole(*not_returned_bytes));
+                self.families.not_returned.with_label_values(&self.labels).set(whole(*not_returned_bytes));
             }
-            ModelEvent::RecycleFailed { reason } => by(&self.recycle_failures, reason.as_str()),
+            ModelEvent::RecycleFailed { reason } => by(recycle_failures, reason.as_str()),
             ModelEvent::Ran { took } => self.of.ran(*took),
-            ModelEvent::Failed { kind } => by(&self.failures, kind.as_str()),
+            ModelEvent::Failed { kind } => by(failures, kind.as_str()),
             ModelEvent::Abandoned => self.abandoned.inc(),
             ModelEvent::Returned => (),
         }
     }
 
-    /// It stands there now.
+    /// It stands there now. Looked up each time: what was removed from the page comes back.
     pub fn stands(&self, state: &ModelState) {
-        self.abandoned_now.set(whole(state.abandoned));
-        self.memory.set(whole(state.memory_bytes));
-        self.warm.set(i64::from(state.stage == ModelStage::Warm));
-        self.works.set(i64::from(state.ailing.is_none()));
-        self.waiting.iter().zip(state.waiting).for_each(|(gauge, count)| gauge.set(whole(count)));
-        self.running.set(whole(state.running));
+        let families = &*self.families;
+        let set = |gauge: &IntGaugeVec, value| gauge.with_label_values(&self.labels).set(value);
+        set(&families.abandoned_now, whole(state.abandoned));
+        set(&families.memory, whole(state.memory_bytes));
+        set(&families.warm, i64::from(state.stage == ModelStage::Warm));
+        set(&families.works, i64::from(state.ailing.is_none()));
+        set(&families.running, whole(state.running));
+        let [tenant, function, model] = &self.labels;
+        for (priority, count) in Priority::ALL.into_iter().zip(state.waiting) {
+            families.waiting.with_label_values(&[tenant.as_str(), function, model, priority.as_str()]).set(whole(count));
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use prometheus::local::{LocalCounter, LocalHistogram, LocalIntCounter};
 use prometheus::{Counter, CounterVec, HistogramVec, IntCounterVec, IntGaugeVec};
 use sandmill_domain::ports::{PluginUsage, Stages};
-use sandmill_domain::{Batch, BatchReason, FunctionName, TenantId};
+use sandmill_domain::{Batch, BatchReason, FunctionName, TenantId, Usage};
 
 use crate::metrics::{FUNCTION, MetricsError, Page};
 use crate::record::Record;
@@ -165,7 +165,7 @@ impl Functions {
     }
 
     /// What each function has used since the host started.
-    pub(crate) fn used(&self) -> Vec<(TenantId, FunctionName, Used)> {
+    pub(crate) fn used(&self) -> Vec<(TenantId, FunctionName, Usage)> {
         let known = self.known.load();
         let all =
             known.iter().flat_map(|(tenant, functions)| functions.iter().map(move |(name, metrics)| (tenant, name, metrics)));
@@ -266,14 +266,17 @@ impl FunctionMetrics {
     }
 
     /// All that it has used since the host started.
-    pub(crate) fn used(&self) -> Used {
+    pub(crate) fn used(&self) -> Usage {
         self.put_together();
         let (labels, families) = (self.labels(), &self.families);
-        let seconds = |family: &CounterVec| Duration::from_secs_f64(family.with_label_values(&labels).get().max(0.0));
-        Used {
+        let micros = |family: &CounterVec| {
+            let seconds = Duration::from_secs_f64(family.with_label_values(&labels).get().max(0.0));
+            u64::try_from(seconds.as_micros()).unwrap_or(u64::MAX)
+        };
+        Usage {
             requests: families.request.with_label_values(&labels).get_sample_count(),
-            plugin: seconds(&families.plugin_seconds),
-            model: seconds(&families.model_seconds),
+            plugin_us: micros(&families.plugin_seconds),
+            model_us: micros(&families.model_seconds),
             received_bytes: families.received.with_label_values(&labels).get(),
             sent_bytes: families.sent.with_label_values(&labels).get(),
             cold_starts: self.cold_starts.load(Ordering::Relaxed),
@@ -399,23 +402,6 @@ fn one<K: PartialEq>(all: &mut Vec<(K, LocalIntCounter)>, key: K, new: impl FnOn
     &all[at].1
 }
 
-/// What a function has used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Used {
-    /// Requests that reached it, refused ones included.
-    pub requests: u64,
-    /// What its plugins ran.
-    pub plugin: Duration,
-    /// What its models ran.
-    pub model: Duration,
-    /// Of the bodies of its requests,
-    pub received_bytes: u64,
-    /// and of its answers.
-    pub sent_bytes: u64,
-    /// Calls that had to wait for a model to be loaded, all together once.
-    pub cold_starts: u64,
-}
-
 /// A request at the function that it reached; counted as under way until it is dropped, if it was admitted.
 pub struct Visit {
     pub(crate) metrics: Arc<FunctionMetrics>,
@@ -521,6 +507,67 @@ mod tests {
         }
         drop(staying);
         assert!(shown(&telemetry).contains(r#"sandmill_requests_in_flight{function="digits",tenant="default"} 0"#));
+    }
+
+    #[test]
+    fn every_stage_and_all_that_plugins_use_is_shown() {
+        let telemetry = Telemetry::new("0", "0").expect("the page is consistent");
+        let visit = telemetry.admitted(TenantId::local(), FunctionName::new("digits").expect("a name"));
+        let ms = |ms| Some(Duration::from_millis(ms));
+        let plugin = PluginUsage {
+            instantiation: Duration::from_micros(5),
+            running: Duration::from_millis(8),
+            memory_bytes: 1 << 20,
+            inferences: 2,
+            ..PluginUsage::default()
+        };
+        let batch = Some(Batch { rows: 4, rows_max: NonZeroUsize::new(8), reason: BatchReason::Full });
+        telemetry.record(&Record {
+            function: Some(&visit),
+            release: None,
+            form: "function",
+            method: "POST",
+            path: "/fn/digits",
+            status: Some(200),
+            fault: None,
+            duration: Duration::from_millis(30),
+            received: 2,
+            sent: 3,
+            stages: Stages {
+                turns: ms(1),
+                preprocess: ms(2),
+                queue: ms(3),
+                inference: ms(4),
+                batch,
+                postprocess: ms(5),
+                handle: ms(6),
+                plugin: Some(plugin),
+            },
+        });
+        let text = shown(&telemetry);
+        for name in [
+            "request_duration_seconds",
+            "turn_wait_duration_seconds",
+            "preprocess_duration_seconds",
+            "queue_duration_seconds",
+            "inference_duration_seconds",
+            "batch_rows",
+            "batch_utilization_ratio",
+            "postprocess_duration_seconds",
+            "handle_duration_seconds",
+            "plugin_instantiation_duration_seconds",
+            "plugin_running_duration_seconds",
+            "plugin_memory_bytes",
+        ] {
+            let line = format!(r#"sandmill_{name}_count{{function="digits",tenant="default"}} 1"#);
+            assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+        }
+        for line in [
+            "plugin_inferences_total{function=\"digits\",tenant=\"default\"} 2",
+            "plugin_seconds_total{function=\"digits\",tenant=\"default\"} 0.008",
+        ] {
+            assert!(text.contains(&format!("sandmill_{line}")), "{line} is not in {text}");
+        }
     }
 
     #[test]

@@ -80,6 +80,13 @@ pub enum Death {
     Answer(u64),
 }
 
+impl Death {
+    /// Whether the job is not at fault: it may do another time.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Busy(_) | Self::Start(_))
+    }
+}
+
 fn told(words: &str) -> String {
     let words = words.trim();
     if words.is_empty() { String::new() } else { format!(": {}", &words[..words.floor_char_boundary(TOLD_BYTES_MAX)]) }

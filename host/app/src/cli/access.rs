@@ -10,12 +10,16 @@ use super::{OwnerOptions, RemoteOptions};
 const SCOPES: [Scope; 3] = [Scope::Invoke, Scope::Deploy, Scope::Admin];
 
 /// The names of quotas, as the server has them.
-const QUOTAS: [&str; 6] = [
+const QUOTAS: [&str; 10] = [
     "requests_per_second_max",
     "concurrency_max",
     "instances_max",
     "guest_memory_bytes_max",
+    "buffered_bytes_max",
     "functions_max",
+    "plugins_max",
+    "models_max",
+    "upload_bytes_max",
     "stored_bytes_max",
 ];
 
@@ -107,7 +111,11 @@ impl QuotaArgument {
             "concurrency_max" => &mut quotas.concurrency_max,
             "instances_max" => &mut quotas.instances_max,
             "guest_memory_bytes_max" => &mut quotas.guest_memory_bytes_max,
+            "buffered_bytes_max" => &mut quotas.buffered_bytes_max,
             "functions_max" => &mut quotas.functions_max,
+            "plugins_max" => &mut quotas.plugins_max,
+            "models_max" => &mut quotas.models_max,
+            "upload_bytes_max" => &mut quotas.upload_bytes_max,
             _ => &mut quotas.stored_bytes_max,
         };
         *place = Some(self.max);

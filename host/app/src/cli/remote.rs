@@ -2,9 +2,11 @@
 
 use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::str::FromStr;
 
-use clap::Args;
-use sandmill_domain::{FunctionName, TenantId};
+use clap::{Args, Subcommand};
+use sandmill_domain::control::Version;
+use sandmill_domain::{FunctionName, Label, TenantId};
 
 use super::access::seconds;
 use super::{KeysCommand, TenantsCommand};
@@ -35,7 +37,7 @@ pub(crate) struct RemoteOptions {
     pub(crate) control: Option<ServerUrl>,
     #[command(flatten)]
     pub(crate) who: WhoOptions,
-    /// How long to wait for the answer, in seconds [default: 60, and 1800 for a deployment].
+    /// How long to wait for the answer, in seconds [default: 60, and 1800 for deployments and uploads].
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,
 }
@@ -157,6 +159,51 @@ pub(crate) struct UsageOptions {
     pub(crate) last: u64,
     #[command(flatten)]
     pub(crate) remote: RemoteOptions,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UploadsOptions {
+    #[command(subcommand)]
+    pub(crate) command: UploadsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UploadsCommand {
+    /// All of them, with their versions.
+    List {
+        #[command(flatten)]
+        remote: RemoteOptions,
+    },
+    /// What is known of one, version by version.
+    Show {
+        /// Which.
+        #[arg(value_parser = |name: &str| Label::new(name))]
+        name: Label,
+        #[command(flatten)]
+        remote: RemoteOptions,
+    },
+    /// Add a version, which is tried first, and never changed.
+    Add {
+        /// Under which name and version, such as resize@1.2.0.
+        #[arg(value_name = "NAME@VERSION", value_parser = Version::from_str)]
+        version: Version,
+        /// The component or the ONNX file; or a tar archive, packed or not, of `model.onnx` and what belongs to it.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        remote: RemoteOptions,
+    },
+    /// Delete a version that no kept release is made of.
+    Remove {
+        /// Which.
+        #[arg(value_name = "NAME@VERSION", value_parser = Version::from_str)]
+        version: Version,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+        #[command(flatten)]
+        remote: RemoteOptions,
+    },
 }
 
 #[derive(Debug, Args)]

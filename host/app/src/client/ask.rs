@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -87,13 +87,12 @@ impl Plane {
     }
 
     /// Asks without a body.
-    pub(crate) async fn ask(&self, method: Method, path: &str, revision: Option<&HeaderValue>) -> Result<Told> {
-        let headers = revision.map(|revision| (IF_MATCH, revision.clone()));
-        self.send(method, path, headers, Body::new(Full::default().map_err(|never| match never {}))).await
+    pub(crate) async fn ask(&self, method: Method, path: &str) -> Result<Told> {
+        self.send(method, path, None, Body::new(Full::default().map_err(|never| match never {}))).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Told> {
-        self.ask(Method::GET, path, None).await
+        self.ask(Method::GET, path).await
     }
 
     /// Asks with a small body, which is JSON.

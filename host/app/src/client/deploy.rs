@@ -5,10 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use hyper::Method;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH};
-use indicatif::{ProgressBar, ProgressStyle};
-use sandmill_catalog::{FileLimits, FunctionSpec};
+use hyper::header::HeaderValue;
+use sandmill_catalog::{FileLimits, FunctionSpec, Uploads, is_upload};
 use sandmill_domain::FunctionName;
 use sandmill_domain::control::{Deployment, FunctionDetail, ModelDetail, ReleaseDetail};
 use serde_json::json;
@@ -16,7 +14,7 @@ use serde_json::json;
 use super::ask::{Plane, block_on};
 use super::changes::{Change, describe};
 use super::terminal::confirm;
-use super::upload::Archive;
+use super::upload::{Parcel, send};
 use super::words::{bytes, time};
 use super::{Access, Refusal};
 use crate::cli::DeployOptions;
@@ -26,8 +24,6 @@ use crate::report::{say, told};
 
 /// Models are compiled, tried and measured meanwhile.
 const TIME: Duration = Duration::from_secs(1800);
-
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
 
 /// What is known of the folder once it is packed: its contents may be large, and are let go.
 struct Folder {
@@ -40,7 +36,7 @@ struct Folder {
 /// `sandmill deploy`
 pub(crate) fn run(options: &DeployOptions, json: bool) -> Result<()> {
     let plane = Plane::open(&options.remote, json)?.patient(&options.remote, TIME);
-    let (folder, archive) = read(&options.dir)?;
+    let (folder, parcel) = read(&options.dir)?;
     let path = plane.path(&format!("functions/{}", folder.name));
     block_on(async {
         let (present, revision) = present(&plane, &path).await?;
@@ -53,26 +49,27 @@ pub(crate) fn run(options: &DeployOptions, json: bool) -> Result<()> {
             return Ok(());
         }
         if !json {
-            say(&headline(&folder.name, present.as_ref(), archive.bytes));
+            say(&headline(&folder.name, present.as_ref(), parcel.bytes));
             changes.iter().for_each(|line| say(line));
         }
         if !options.dry_run {
             confirm("deploy it?", options.yes)?;
         }
-        let deployed = send(&plane, &path, options.dry_run, revision, archive).await?;
+        let path = if options.dry_run { format!("{path}?dry_run=true") } else { path.clone() };
+        let deployed = send(&plane, &path, "application/gzip", revision, parcel).await?;
         plane.show(&deployed, |deployment: Deployment| in_words(&deployment, &folder, &plane.access))
     })
 }
 
 /// Reads the folder as the server will, packs it, and forgets what the files hold.
-fn read(dir: &Path) -> Result<(Folder, Archive)> {
-    // The server's environment is none of ours.
-    let limits = FileLimits { environment: false, ..FileLimits::default() };
+fn read(dir: &Path) -> Result<(Folder, Parcel)> {
+    // The server's environment is none of ours, and what was uploaded to it is there.
+    let limits = FileLimits { environment: false, uploads: Uploads::Unread, ..FileLimits::default() };
     let spec = sandmill_catalog::read_function(dir, &limits).map_err(|error| anyhow!("{error}"))?;
-    let archive = Archive::pack(&spec)?;
+    let parcel = Parcel::pack(&spec)?;
     let FunctionSpec { name, manifest, files, sample, .. } = spec;
     let files = files.into_iter().map(|(path, file)| (path, (file.sha256.to_string(), file.len))).collect();
-    Ok((Folder { name, manifest: manifest.0, files, sample: sample.and_then(|sample| sample.file) }, archive))
+    Ok((Folder { name, manifest: manifest.0, files, sample: sample.and_then(|sample| sample.file) }, parcel))
 }
 
 /// What the server has, and the state that it is in. Of a function that is not there yet the tenant's state is the one to rest on.
@@ -99,7 +96,9 @@ fn changes(folder: &Folder, present: Option<&FunctionDetail>) -> Vec<String> {
             changed.insert(path.clone(), Change { before: before.map(|file| file.bytes), after: Some(*len) });
         }
     }
-    for (path, before) in files.iter().filter(|(path, _)| !folder.files.contains_key(*path)) {
+    // Of what `from` names the manifest tells.
+    let sent = files.iter().filter(|(path, _)| !is_upload(path));
+    for (path, before) in sent.filter(|(path, _)| !folder.files.contains_key(*path)) {
         changed.insert(path.clone(), Change { before: Some(before.bytes), after: None });
     }
     let lines = describe(&manifest, &changed);
@@ -114,51 +113,6 @@ fn headline(name: &FunctionName, present: Option<&FunctionDetail>, archive: u64)
         Some(present) => format!("`{name}`, after release {} ({size} packed):", present.release),
         None => format!("`{name}`, a new function ({size} packed):"),
     }
-}
-
-async fn send(
-    plane: &Plane,
-    path: &str,
-    dry_run: bool,
-    revision: Option<HeaderValue>,
-    archive: Archive,
-) -> Result<super::ask::Told> {
-    let path = if dry_run { format!("{path}?dry_run=true") } else { path.to_owned() };
-    let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/gzip")), (CONTENT_DIGEST, archive.digest())];
-    headers.extend(revision.map(|revision| (IF_MATCH, revision)));
-    let progress = Progress::new(archive.bytes);
-    let told = plane.send(Method::PUT, &path, headers, archive.into_body(progress.clone())).await;
-    progress.end();
-    told
-}
-
-/// What a person sees while it takes its time; nothing without a terminal.
-#[derive(Clone)]
-pub(super) struct Progress(ProgressBar);
-
-impl Progress {
-    fn new(bytes: u64) -> Self {
-        let bar = ProgressBar::new(bytes);
-        set_style(&bar, "uploading {bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
-        Self(bar)
-    }
-
-    /// More is on its way; from the last byte on the server is at work.
-    pub(super) fn sent(&self, bytes: u64, is_last: bool) {
-        self.0.inc(bytes);
-        if is_last {
-            set_style(&self.0, "{spinner} the server compiles, loads and tries it ({elapsed})");
-            self.0.enable_steady_tick(Duration::from_millis(100));
-        }
-    }
-
-    fn end(&self) {
-        self.0.finish_and_clear();
-    }
-}
-
-fn set_style(bar: &ProgressBar, template: &str) {
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()));
 }
 
 fn in_words(deployment: &Deployment, folder: &Folder, access: &Access) -> String {

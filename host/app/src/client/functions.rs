@@ -37,7 +37,7 @@ pub(crate) fn delete(options: &DeleteOptions, json: bool) -> Result<()> {
     let plane = Plane::open(&options.remote, json)?;
     let path = plane.path(&format!("functions/{}", options.function));
     confirm(&format!("delete `{}` with all its releases?", options.function), options.yes)?;
-    block_on(plane.ask(Method::DELETE, &path, None))?;
+    block_on(plane.ask(Method::DELETE, &path))?;
     plane.show_done(&format!("`{}` is deleted", options.function));
     Ok(())
 }

@@ -64,7 +64,7 @@ fn add(arguments: &KeyArguments, json: bool) -> Result<()> {
 fn revoke(id: &str, owner: &OwnerOptions, json: bool) -> Result<()> {
     check_id(id)?;
     let plane = Plane::open_for(owner, json)?;
-    block_on(plane.ask(Method::DELETE, &plane.path(&format!("keys/{id}")), None))?;
+    block_on(plane.ask(Method::DELETE, &plane.path(&format!("keys/{id}"))))?;
     plane.show_done(&format!("key {id} is revoked"));
     Ok(())
 }

@@ -72,7 +72,9 @@ impl Refusal {
                 Some("somebody was quicker: look at it, and do it again if you still want to")
             }
             "conflict" => None,
-            "unprocessable" => Some("nothing was changed: mend the folder (`sandmill check` tries it here), and deploy it again"),
+            "unprocessable" => {
+                Some("nothing was changed: mend it, and send it again (`sandmill check` tries a function's folder here)")
+            }
             "too_large" => Some("nothing was changed; the server's operator sets the bound"),
             "not_ready" | "overloaded" => Some("try it again in a moment"),
             "internal" | "storage_full" => Some("the server's log says more"),
@@ -106,8 +108,8 @@ mod tests {
         };
         assert_eq!(
             told(422, r#"{"detail":"plugin.wasm: no component","code":"unprocessable","step":"load","status":422}"#),
-            "422 Unprocessable Entity at the step `load`: plugin.wasm: no component\n  nothing was changed: mend the folder \
-             (`sandmill check` tries it here), and deploy it again"
+            "422 Unprocessable Entity at the step `load`: plugin.wasm: no component\n  nothing was changed: mend it, and send \
+             it again (`sandmill check` tries a function's folder here)"
         );
         let conflict = told(409, r#"{"detail":"it has changed","code":"conflict","revision":7}"#);
         assert!(conflict.contains("somebody was quicker"), "{conflict}");

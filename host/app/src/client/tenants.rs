@@ -56,7 +56,7 @@ fn put(arguments: &TermArguments, is_new: bool, json: bool) -> Result<()> {
 fn remove(name: &TenantId, yes: bool, remote: &RemoteOptions, json: bool) -> Result<()> {
     let plane = Plane::open(remote, json)?;
     confirm(&format!("remove tenant `{name}` with its functions and keys? its name is never given again"), yes)?;
-    block_on(plane.ask(Method::DELETE, &format!("/v1/tenants/{name}"), None))?;
+    block_on(plane.ask(Method::DELETE, &format!("/v1/tenants/{name}")))?;
     plane.show_done(&format!("tenant `{name}` is removed"));
     Ok(())
 }

@@ -7,7 +7,7 @@ pub(crate) fn bytes(count: u64) -> String {
     if power == 0 {
         return format!("{count} B");
     }
-    // Tenths, rounded down, of a number that is below 1024.
+    // Below 10 to the nearest tenth, and else to the nearest whole number.
     let scaled = count as f64 / 1024_f64.powi(i32::try_from(power).unwrap_or(0));
     if scaled < 9.95 { format!("{scaled:.1} {}", units[power]) } else { format!("{scaled:.0} {}", units[power]) }
 }

@@ -2,25 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::{Context, anyhow};
-use sandmill_catalog::store::{
-    Author, BlobRef, ChangeError, Function, Refusal, Release, Revision, StoreError, TenantChange, TenantState,
-};
-use sandmill_catalog::{ArchiveError, FunctionSpec};
-use sandmill_domain::control::{Answer, Answered, Deployment, ModelDetail, Refused, Step, StepDetail};
+use anyhow::Context;
+use sandmill_catalog::store::{Author, BlobRef, Function, Pin, Release, Revision, TenantChange, TenantState};
+use sandmill_catalog::{FunctionSpec, NamedUpload};
+use sandmill_domain::control::{Answer, Answered, Deployment, Form, ModelDetail, Refused, Step, StepDetail};
 use sandmill_domain::ports::Body;
-use sandmill_domain::{Code, Fault, FunctionName, ReleaseNumber, TenantId};
+use sandmill_domain::{Code, Fault, FunctionName, ReleaseNumber};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_blocking;
 
-use super::ControlPlane;
+use super::faults::{archive_fault, load_fault, local_fault, read_fault, refusal_fault};
 use super::follow::Name;
-use super::views::{refused, store_fault};
+use super::record::{Blobs, Files, Writing, lengths};
+use super::{ControlPlane, quotas};
 use crate::deploy::{Deployed, Place};
 use crate::holdings::Held;
 
@@ -28,6 +28,7 @@ use crate::holdings::Held;
 #[derive(Clone)]
 pub(crate) struct Wanted {
     pub(crate) name: Name,
+    pub(crate) form: Form,
     pub(crate) dry_run: bool,
     pub(crate) revision: Option<Revision>,
     pub(crate) author: Author,
@@ -35,8 +36,16 @@ pub(crate) struct Wanted {
 
 /// An upload on this host's disk; it goes when it is dropped.
 pub(crate) struct Received {
-    folder: TempDir,
-    archive: PathBuf,
+    pub(crate) folder: TempDir,
+    /// As it came.
+    pub(crate) archive: PathBuf,
+}
+
+/// What is written down of a release.
+struct Content {
+    manifest: String,
+    files: Files,
+    pins: BTreeSet<Pin>,
 }
 
 /// How long each step took.
@@ -53,13 +62,19 @@ impl Clock {
 }
 
 impl ControlPlane {
-    /// Writes an upload to disk as it comes.
-    pub(crate) async fn receive(&self, body: &mut dyn Body) -> Result<Received, Refused> {
+    /// Writes an upload to disk as it comes, if it is no longer than this.
+    pub(crate) async fn receive(&self, body: &mut dyn Body, bytes_max: Option<u64>) -> Result<Received, Refused> {
         let at = |error: anyhow::Error| Refused::from(local_fault(&error)).at(Step::Receive);
         let folder = self.folders.make().map_err(at)?;
         let archive = folder.path().join("upload");
         let mut file = tokio::fs::File::create(&archive).await.map_err(|error| at(error.into()))?;
+        let mut bytes = 0;
         while let Some(piece) = body.next().await.map_err(|fault| Refused::from(fault).at(Step::Receive))? {
+            bytes += piece.len() as u64;
+            if let Some(max) = bytes_max.filter(|max| bytes > *max) {
+                let message = format!("it is larger than {max} bytes, the tenant's quota (upload_bytes_max)");
+                return Err(Refused::from(Fault::new(Code::TooLarge, message)).at(Step::Receive));
+            }
             file.write_all(&piece).await.map_err(|error| at(error.into()))?;
         }
         file.flush().await.map_err(|error| at(error.into()))?;
@@ -70,16 +85,18 @@ impl ControlPlane {
     pub(crate) async fn deploy(&self, received: Received, wanted: Wanted, begun: Instant) -> Result<Answered, Refused> {
         let mut clock = Clock { steps: Vec::new(), since: begun };
         clock.step(Step::Receive);
-        let (spec, folder) = self.read(received, &wanted.name.1).await?;
+        let (spec, folder, pins) = self.read(received, &wanted).await?;
         clock.step(Step::Read);
         let _turn = self.following.turn(&wanted.name).await;
         let before = self.function(&wanted.name);
         if let Some(function) = before.as_ref().filter(|function| is_same(&function.current, &spec)) {
             return Ok(self.unchanged(&wanted, function, clock));
         }
-        self.check_quotas(&wanted, &spec).map_err(|fault| Refused::from(fault).at(Step::Load))?;
-        let files = named_files(&spec);
-        let manifest = spec.manifest.0.clone();
+        let content = Content { manifest: spec.manifest.0.clone(), files: named_files(&spec), pins };
+        let (quotas, state) = (self.quotas(&wanted.name.0), self.tenant(&wanted.name.0));
+        let room = quotas::function(&quotas, &state, &wanted.name.1);
+        let room = room.and_then(|()| quotas::stored(&quotas, &state, lengths(&content.files)));
+        room.map_err(|refusal| Refused::from(refusal_fault(&refusal)).at(Step::Load))?;
         let held = self.load(&wanted.name, spec, folder).await?;
         clock.step(Step::Load);
         let mut deployment = describe(&wanted, before.as_ref(), &held.deployed);
@@ -89,80 +106,93 @@ impl ControlPlane {
             self.drop_later(held);
             return Ok(self.answered(&wanted.name.0, Answer::Deployed(deployment)));
         }
-        let published = self.store_and_publish(&wanted, manifest, &files, held, &mut clock).await?;
+        let published = self.store_and_publish(&wanted, content, held, &mut clock).await?;
         deployment.release = published.0.get();
         deployment.steps = clock.steps;
         Ok(self.answered(&wanted.name.0, Answer::Deployed(deployment)))
     }
 
-    async fn read(&self, received: Received, function: &FunctionName) -> Result<(FunctionSpec, TempDir), Refused> {
-        let (limits, archive_limits, name) = (self.file_limits, self.archive_limits, function.clone());
-        let reading = spawn_blocking(move || {
+    /// With what the manifest names of the tenant's uploads, and the versions that are among it.
+    async fn read(&self, received: Received, wanted: &Wanted) -> Result<(FunctionSpec, TempDir, BTreeSet<Pin>), Refused> {
+        let (tenant, function) = &wanted.name;
+        let at = |fault: Fault| Refused::from(fault).at(Step::Read);
+        let (folder, uploads) = self.open(received, function, wanted.form).await.map_err(at)?;
+        let path = folder.path().join(function.as_str());
+        let pins = self.fetch_named(tenant, &path, &uploads).await.map_err(at)?;
+        let (spec, folder) = self.read_folder(folder, function).await.map_err(at)?;
+        Ok((spec, folder, pins))
+    }
+
+    /// Makes a function's folder of what was received, and looks for what it names of the tenant's uploads.
+    async fn open(&self, received: Received, function: &FunctionName, form: Form) -> Result<(TempDir, Vec<NamedUpload>), Fault> {
+        let (archive_limits, name) = (self.archive_limits, function.clone());
+        on_disk(move || {
             let Received { folder, archive } = received;
             // A function is named by its folder, if its manifest does not say.
             let path = folder.path().join(name.as_str());
             fs::create_dir(&path).map_err(|error| local_fault(&error.into()))?;
-            sandmill_catalog::unpack(&archive, &path, &archive_limits).map_err(archive_fault)?;
-            fs::remove_file(&archive).map_err(|error| local_fault(&error.into()))?;
-            let spec = sandmill_catalog::read_function(&path, &limits).map_err(|error| {
-                // The folder is this host's own, and nobody else's matter.
-                let text = error
-                    .to_string()
-                    .replace(&format!("{}/", path.display()), "")
-                    .replace(&path.display().to_string(), "the archive");
-                Fault::new(Code::Unprocessable, text)
-            })?;
+            match form {
+                Form::Archive => {
+                    sandmill_catalog::unpack(&archive, &path, &archive_limits).map_err(archive_fault)?;
+                    fs::remove_file(&archive)
+                }
+                Form::File => fs::rename(&archive, path.join("function.toml")),
+            }
+            .map_err(|error| local_fault(&error.into()))?;
+            let uploads = sandmill_catalog::named_uploads(&path).map_err(|error| read_fault(&error))?;
+            Ok((folder, uploads))
+        })
+        .await
+    }
+
+    async fn read_folder(&self, folder: TempDir, function: &FunctionName) -> Result<(FunctionSpec, TempDir), Fault> {
+        let (limits, name) = (self.file_limits, function.clone());
+        on_disk(move || {
+            let path = folder.path().join(name.as_str());
+            let spec = sandmill_catalog::read_function(&path, &limits).map_err(|error| read_fault(&error))?;
             if spec.name != name {
                 let message = format!("the manifest names the function `{}`, and the request `{name}`: make them one", spec.name);
                 return Err(Fault::new(Code::Unprocessable, message));
             }
+            // What was sent besides is nobody's: it does not stay as long as the release does.
+            keep_only(&path, &path, &spec.files.keys().map(PathBuf::from).collect())?;
             Ok((spec, folder))
-        });
-        let read = reading.await.unwrap_or_else(|error| Err(Fault::new(Code::Internal, "reading it was cut off").because(error)));
-        read.map_err(|fault| Refused::from(fault).at(Step::Read))
+        })
+        .await
     }
 
     async fn load(&self, name: &Name, spec: FunctionSpec, folder: TempDir) -> Result<Held, Refused> {
         let number = self.tenant(&name.0).next_number(&name.1);
-        let place = Place { tenant: name.0.clone(), number, account: self.accounts.of(&name.0), journal: self.journal(name) };
+        let (account, journal) = (self.accounts.of(&name.0), self.journal(name));
+        let place = Place { tenant: name.0.clone(), number, known: false, account, journal };
         let holdings = Arc::clone(&self.holdings);
-        let root = folder.path().join(name.1.as_str());
-        let making = spawn_blocking(move || holdings.make(&spec, &place, Some(folder)));
+        let making = spawn_blocking(move || Ok(Held::new(holdings.deployer().make(&spec, &place)?, Some(folder))));
         let made = making.await.context("it was cut off").and_then(|made| made);
-        made.map_err(|error| {
-            let text = format!("{error:#}");
-            let text = text.replace(&format!("function `{}` ({}): ", name.1, root.display()), "");
-            let text = text.replace(&format!("{}/", root.display()), "");
-            Refused::from(Fault::new(Code::Unprocessable, text)).at(Step::Load)
-        })
+        made.map_err(|error| Refused::from(load_fault(&error)).at(Step::Load))
     }
 
     /// From here on it is written down; from the moment that it is, it answers.
     async fn store_and_publish(
         &self,
         wanted: &Wanted,
-        manifest: String,
-        files: &BTreeMap<String, (PathBuf, sandmill_catalog::Digest, u64)>,
+        content: Content,
         held: Held,
         clock: &mut Clock,
     ) -> Result<ReleaseNumber, Refused> {
         let (tenant, function) = &wanted.name;
-        let mut again = true;
+        let Content { manifest, files, pins } = content;
         let mut number = held.number();
-        loop {
-            let blobs = self.upload(tenant, files).await.map_err(|error| Refused::from(store_fault(error)).at(Step::Store))?;
-            clock.step(Step::Store);
-            let change = |state: &TenantState| {
-                number = state.next_number(function);
-                let (function, manifest, files) = (function.clone(), manifest.clone(), blobs.clone());
-                Ok(TenantChange::Released { function, number, manifest, files, pins: BTreeSet::new() })
-            };
-            match self.catalog.change_tenant(tenant, wanted.revision, &wanted.author, change).await {
-                Ok(_revision) => break,
-                // What was there already was just being deleted.
-                Err(ChangeError::Refused(Refusal::Condemned(_))) if again => again = false,
-                Err(error) => return Err(refused(error).at(Step::Publish)),
-            }
+        let quotas = self.quotas(tenant);
+        let writing = Writing { tenant, revision: wanted.revision, author: &wanted.author, files: &files };
+        let change = |state: &TenantState, blobs: &Blobs| {
+            quotas::function(&quotas, state, function)?;
+            number = state.next_number(function);
+            let (function, manifest, files, pins) = (function.clone(), manifest.clone(), blobs.clone(), pins.clone());
+            Ok(TenantChange::Released { function, number, manifest, files, pins })
+        };
+        if let Err(refused) = self.write_down(writing, || clock.step(Step::Store), change).await {
+            self.drop_later(held);
+            return Err(refused);
         }
         match self.function(&wanted.name).filter(|now| now.current.number == number) {
             Some(now) => {
@@ -177,46 +207,6 @@ impl ControlPlane {
         }
         clock.step(Step::Publish);
         Ok(number)
-    }
-
-    /// What the tenant has already is not uploaded again.
-    async fn upload(
-        &self,
-        tenant: &TenantId,
-        files: &BTreeMap<String, (PathBuf, sandmill_catalog::Digest, u64)>,
-    ) -> Result<BTreeMap<String, BlobRef>, StoreError> {
-        let state = self.tenant(tenant);
-        let mut known: BTreeMap<_, BlobRef> = state.live_blobs().map(|blob| (blob.sha256, *blob)).collect();
-        let blobs = self.catalog.store().blobs(tenant);
-        let mut uploaded = BTreeMap::new();
-        for (name, (path, sha256, len)) in files {
-            let blob = match known.get(sha256) {
-                Some(blob) => *blob,
-                None => blobs.put(path, *sha256, *len).await?,
-            };
-            known.insert(*sha256, blob);
-            uploaded.insert(name.clone(), blob);
-        }
-        Ok(uploaded)
-    }
-
-    fn check_quotas(&self, wanted: &Wanted, spec: &FunctionSpec) -> Result<(), Fault> {
-        let (tenant, function) = &wanted.name;
-        let quotas = self.quotas(tenant);
-        let state = self.tenant(tenant);
-        let is_new = !state.functions().contains_key(function);
-        let refuse = |what: String| Err(Fault::new(Code::TooManyRequests, what));
-        if let Some(max) = quotas.functions_max.filter(|max| is_new && state.functions().len() as u64 >= *max) {
-            return refuse(format!("the tenant has {max} functions, its quota (functions_max): delete one first"));
-        }
-        let stored: BTreeMap<_, _> = state.live_blobs().map(|blob| (blob.sha256, blob.len)).collect();
-        let new: BTreeMap<_, _> = spec.files.values().map(|file| (file.sha256, file.len)).collect();
-        let new: u64 = new.iter().filter(|(sha256, _)| !stored.contains_key(*sha256)).map(|(_, len)| len).sum();
-        let all = stored.values().sum::<u64>().saturating_add(new);
-        if let Some(max) = quotas.stored_bytes_max.filter(|max| all > *max) {
-            return refuse(format!("the tenant would store {all} bytes, beyond its quota of {max} (stored_bytes_max)"));
-        }
-        Ok(())
     }
 
     /// It answers already.
@@ -241,6 +231,27 @@ impl ControlPlane {
     }
 }
 
+/// What reads this host's own disk, off the threads that carry requests.
+pub(crate) async fn on_disk<T: Send + 'static>(read: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
+    let read = spawn_blocking(read).await;
+    read.unwrap_or_else(|error| Err(Fault::new(Code::Internal, "reading it was cut off").because(error)))
+}
+
+/// Deletes what a folder below `root` has besides these files and the manifest.
+fn keep_only(root: &Path, folder: &Path, files: &BTreeSet<PathBuf>) -> Result<(), Fault> {
+    let trouble = |error: io::Error| local_fault(&error.into());
+    for entry in fs::read_dir(folder).map_err(trouble)? {
+        let path = entry.map_err(trouble)?.path();
+        let name = path.strip_prefix(root).unwrap_or(&path);
+        if path.is_dir() {
+            keep_only(root, &path, files)?;
+        } else if !files.contains(name) && name != Path::new("function.toml") {
+            fs::remove_file(&path).map_err(trouble)?;
+        }
+    }
+    Ok(())
+}
+
 fn is_same(release: &Release, spec: &FunctionSpec) -> bool {
     let digests = |blob: &BlobRef| blob.sha256;
     let known: BTreeMap<_, _> = release.files.iter().map(|(path, blob)| (path, digests(blob))).collect();
@@ -248,7 +259,7 @@ fn is_same(release: &Release, spec: &FunctionSpec) -> bool {
     release.manifest == spec.manifest.0 && known == new
 }
 
-fn named_files(spec: &FunctionSpec) -> BTreeMap<String, (PathBuf, sandmill_catalog::Digest, u64)> {
+fn named_files(spec: &FunctionSpec) -> Files {
     spec.files.iter().map(|(name, file)| (name.clone(), (file.path.clone(), file.sha256, file.len))).collect()
 }
 
@@ -272,24 +283,4 @@ fn models(deployed: &Deployed) -> Vec<ModelDetail> {
         why_no_batches: measured.profile.batches.as_ref().err().cloned(),
     };
     deployed.measured.iter().map(detail).collect()
-}
-
-fn archive_fault(error: ArchiveError) -> Fault {
-    match &error {
-        ArchiveError::File { .. } => local_fault(&anyhow!(error)),
-        ArchiveError::TooLarge { .. } => Fault::new(Code::TooLarge, error.to_string()),
-        ArchiveError::Broken(_) | ArchiveError::Entry { .. } => Fault::new(Code::InvalidInput, error.to_string()),
-    }
-}
-
-/// This host's own disk.
-fn local_fault(error: &anyhow::Error) -> Fault {
-    let is_full = error.chain().any(|cause| {
-        let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        matches!(kind, Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
-    });
-    match is_full {
-        true => Fault::new(Code::StorageFull, "this host's disk is full: nothing was changed").because(format!("{error:#}")),
-        false => Fault::new(Code::Internal, "this host's disk failed: nothing was changed").because(format!("{error:#}")),
-    }
 }

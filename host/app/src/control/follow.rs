@@ -1,20 +1,21 @@
 //! Has this host serve what the catalog says: every function's current release answers, the kept ones answer by their numbers, and
 //! what cannot be loaded leaves what was served before. Follows what other hosts change.
 
-use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, anyhow};
-use sandmill_catalog::store::{Function, Grace, Release, Revision, Snapshot};
+use sandmill_catalog::store::{Function, Release, Revision, Snapshot};
 use sandmill_domain::ports::Model;
-use sandmill_domain::{FunctionName, ReleaseNumber, TenantId};
+use sandmill_domain::{Code, Fault, FunctionName, ReleaseNumber, TenantId};
 use tokio::sync::OwnedMutexGuard;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 
 use super::ControlPlane;
+use super::deploy::on_disk;
+use super::faults::{load_fault, local_fault, read_fault, store_fault};
 use crate::deploy::Place;
 use crate::holdings::Held;
 
@@ -40,12 +41,13 @@ pub(crate) struct Following {
     troubles: Mutex<HashMap<Name, Trouble>>,
     /// Whoever makes releases of a function, or serves others of it, has its turn.
     turns: Mutex<HashMap<Name, Arc<tokio::sync::Mutex<()>>>>,
-    /// Kept releases that cannot be loaded here any more: they are not tried again.
-    lost: Mutex<HashSet<(Name, ReleaseNumber)>>,
+    /// Kept releases that cannot be loaded here, and when they are tried again; never, if they are at fault themselves.
+    lost: Mutex<HashMap<(Name, ReleaseNumber), Option<Instant>>>,
 }
 
 /// Why a release that should answer does not.
 struct Trouble {
+    release: ReleaseNumber,
     why: String,
     failures: u32,
     again: Instant,
@@ -81,15 +83,34 @@ impl Following {
         lock(&self.troubles).len()
     }
 
-    fn may_try(&self, name: &Name) -> bool {
-        lock(&self.troubles).get(name).is_none_or(|trouble| trouble.again <= Instant::now())
+    /// Another release than the one that failed is tried at once.
+    fn may_try(&self, name: &Name, release: ReleaseNumber) -> bool {
+        let known = lock(&self.troubles);
+        known.get(name).is_none_or(|trouble| trouble.release != release || trouble.again <= Instant::now())
     }
 
-    fn failed(&self, name: &Name, why: String) {
+    fn failed(&self, name: &Name, release: ReleaseNumber, why: String) {
         let mut troubles = lock(&self.troubles);
-        let failures = troubles.get(name).map_or(0, |trouble| trouble.failures);
+        let known = troubles.get(name).filter(|trouble| trouble.release == release);
+        let failures = known.map_or(0, |trouble| trouble.failures);
         let wait = RETRY.saturating_mul(1 << failures.min(16)).min(RETRY_MAX);
-        troubles.insert(name.clone(), Trouble { why, failures: failures + 1, again: Instant::now() + wait });
+        let again = Instant::now() + wait;
+        troubles.insert(name.clone(), Trouble { release, why, failures: failures + 1, again });
+    }
+
+    fn is_lost(&self, name: &Name, release: ReleaseNumber) -> bool {
+        let lost = lock(&self.lost);
+        lost.get(&(name.clone(), release)).is_some_and(|again| again.is_none_or(|again| again > Instant::now()))
+    }
+
+    /// What is not in the catalog any more is not remembered either.
+    fn retain(&self, snapshot: &Snapshot) {
+        let find = |(tenant, function): &Name| snapshot.tenants.get(tenant)?.state.functions().get(function);
+        lock(&self.settled).retain(|tenant, _| snapshot.tenants.contains_key(tenant));
+        lock(&self.troubles).retain(|name, _| find(name).is_some());
+        lock(&self.lost).retain(|(name, number), _| {
+            find(name).is_some_and(|function| function.kept().any(|release| release.number == *number))
+        });
     }
 }
 
@@ -115,14 +136,21 @@ impl ControlPlane {
 
     /// Writes what was used, and deletes what nothing names any more, now and then, until the task ends.
     pub(crate) async fn keep_books(self: Arc<Self>) {
-        let mut written = tokio::time::interval(self.books.usage);
-        let mut collected = tokio::time::interval(self.books.collect);
-        loop {
-            tokio::select! {
-                _ = written.tick() => self.write_usage().await,
-                _ = collected.tick() => self.collect().await,
+        let (mut written, mut collected) = (interval(self.books.usage), interval(self.books.collect));
+        let write = async {
+            loop {
+                written.tick().await;
+                self.write_usage().await;
             }
-        }
+        };
+        let collect = async {
+            loop {
+                collected.tick().await;
+                self.collect().await;
+            }
+        };
+        // Either takes its time, and holds up the other by nothing.
+        tokio::join!(write, collect);
     }
 
     /// What cannot be written is kept for the next time.
@@ -135,13 +163,18 @@ impl ControlPlane {
     async fn collect(&self) {
         let tenants: Vec<_> = self.catalog.snapshot().tenants.keys().cloned().collect();
         for tenant in tenants {
-            match self.catalog.collect(&tenant, SystemTime::now(), Grace::default()).await {
+            match self.catalog.collect(&tenant, SystemTime::now(), self.books.grace).await {
                 Ok(collected) if collected.deleted > 0 => {
                     tracing::info!(%tenant, ?collected, "files that nothing names are deleted")
                 }
                 Ok(_) => (),
                 Err(error) => tracing::warn!(%tenant, %error, "files that nothing names cannot be deleted now"),
             }
+        }
+        match self.catalog.collect_removed(SystemTime::now(), self.books.grace).await {
+            Ok(0) => (),
+            Ok(deleted) => tracing::info!(deleted, "files of tenants that were removed are deleted"),
+            Err(error) => tracing::warn!(%error, "files of tenants that were removed cannot be deleted now"),
         }
     }
 
@@ -150,6 +183,7 @@ impl ControlPlane {
     pub(crate) fn settle(&self) -> Vec<JoinHandle<()>> {
         let snapshot = self.catalog.snapshot();
         self.take_over(&snapshot);
+        self.following.retain(&snapshot);
         let mut tasks = Vec::new();
         for (tenant, head) in &snapshot.tenants {
             if lock(&self.following.settled).get(tenant) == Some(&head.revision) {
@@ -178,9 +212,12 @@ impl ControlPlane {
 
     /// Whether a function is served as the catalog says, kept releases included.
     fn is_settled(&self, name: &Name, function: &Function) -> bool {
-        let is_lost = |release: &Release| lock(&self.following.lost).contains(&(name.clone(), release.number));
         let answers = self.holdings.current(&name.0, &name.1).is_some_and(|held| held.number() == function.current.number);
-        answers && function.before.iter().all(|release| self.find(name, release).is_some() || is_lost(release))
+        answers
+            && function
+                .before
+                .iter()
+                .all(|release| self.find(name, release).is_some() || self.following.is_lost(name, release.number))
     }
 
     /// Keys and bounds hold at once.
@@ -189,6 +226,9 @@ impl ControlPlane {
         for (name, tenant) in snapshot.system.state.tenants() {
             self.accounts.set(name, tenant.weight, &tenant.quotas);
         }
+        let is_there = |tenant: &TenantId| snapshot.system.state.tenants().contains_key(tenant);
+        self.accounts.retain(is_there);
+        self.pace.retain(is_there);
     }
 
     /// What the catalog says of a function now.
@@ -202,8 +242,10 @@ impl ControlPlane {
         // Its last figures go with it.
         self.meter.read();
         self.holdings.withdraw(&name.0, &name.1);
+        self.meter.forget(name);
+        self.logs.forget(name);
         lock(&self.following.troubles).remove(name);
-        lock(&self.following.lost).retain(|(lost, _)| lost != name);
+        lock(&self.following.lost).retain(|(lost, _), _| lost != name);
     }
 
     /// Serves a function as the catalog says, as far as that can be now, by whoever has its turn.
@@ -211,18 +253,16 @@ impl ControlPlane {
         let Some(function) = self.function(name) else {
             return self.forget(name);
         };
-        if !self.following.may_try(name) {
+        let number = function.current.number;
+        if !self.following.may_try(name, number) {
             return;
         }
         match self.hold(name, &function.current).await {
-            Ok(current) => {
-                self.serve(name, &function, current).await;
-                lock(&self.following.troubles).remove(name);
-            }
-            Err(error) => {
-                let why = format!("release {}: {error:#}", function.current.number);
-                tracing::error!(tenant = %name.0, function = %name.1, why, "a release cannot be served here: what was served before goes on");
-                return self.following.failed(name, why);
+            Ok(current) => self.serve(name, &function, current).await,
+            Err(fault) => {
+                let (why, tenant) = (fault.report(), &name.0);
+                tracing::error!(%tenant, function = %name.1, release = %number, %why, "a release cannot be served here: what was served before goes on");
+                return self.following.failed(name, number, format!("release {number}: {}", fault.message));
             }
         }
         if !self.is_starting() {
@@ -234,6 +274,7 @@ impl ControlPlane {
     /// Has a release answer, with those beside it that are loaded.
     pub(crate) async fn serve(&self, name: &Name, function: &Function, current: Arc<Held>) {
         self.warm(&current).await;
+        lock(&self.following.troubles).remove(name);
         let loaded = self.holdings.of(&name.0, &name.1);
         let is_kept = |held: &&Arc<Held>| function.before.iter().any(|release| release.number == held.number());
         let others: Vec<_> = loaded.iter().filter(is_kept).cloned().collect();
@@ -246,7 +287,8 @@ impl ControlPlane {
 
     /// The kept releases answer by their numbers, too. One that cannot be loaded any more is left out.
     async fn hold_kept(&self, name: &Name, function: &Function) {
-        for release in function.before.iter().filter(|release| self.find(name, release).is_none()) {
+        let is_missing = |release: &&Release| self.find(name, release).is_none() && !self.following.is_lost(name, release.number);
+        for release in function.before.iter().filter(|release| is_missing(&&***release)) {
             match self.hold(name, release).await {
                 Ok(other) => {
                     let Some(current) = self.holdings.current(&name.0, &name.1) else { return };
@@ -255,10 +297,11 @@ impl ControlPlane {
                     others.push(other);
                     self.holdings.publish(&current, &others);
                 }
-                Err(error) => {
-                    let why = format!("{error:#}");
-                    tracing::warn!(tenant = %name.0, function = %name.1, release = %release.number, why, "a kept release cannot be loaded");
-                    lock(&self.following.lost).insert((name.clone(), release.number));
+                Err(fault) => {
+                    let (why, tenant) = (fault.report(), &name.0);
+                    tracing::warn!(%tenant, function = %name.1, release = %release.number, %why, "a kept release cannot be loaded");
+                    let again = (fault.code != Code::Unprocessable).then(|| Instant::now() + RETRY_MAX);
+                    lock(&self.following.lost).insert((name.clone(), release.number), again);
                 }
             }
         }
@@ -269,31 +312,42 @@ impl ControlPlane {
     }
 
     /// The release, loaded: it may be already.
-    async fn hold(&self, name: &Name, release: &Release) -> Result<Arc<Held>> {
+    ///
+    /// # Errors
+    /// `Unprocessable` if it is at fault itself.
+    async fn hold(&self, name: &Name, release: &Release) -> Result<Arc<Held>, Fault> {
         if let Some(held) = self.find(name, release) {
             return Ok(held);
         }
-        let _loading = self.loads.acquire().await?;
-        let folder = self.folders.make()?;
+        let _loading = self.loads.begin(&name.0).await;
+        let folder = self.folders.make().map_err(|error| local_fault(&error))?;
         let path = folder.path().join(name.1.as_str());
-        fs::create_dir(&path)?;
-        fs::write(path.join("function.toml"), &release.manifest)?;
-        let blobs = self.catalog.store().blobs(&name.0);
-        for (file, blob) in &release.files {
-            let file = path.join(file);
-            if let Some(parent) = file.parent() {
-                fs::create_dir_all(parent)?;
-            }
-            blobs.fetch(blob, &file).await?;
-        }
+        self.fetch(name, release, &path).await?;
         let (holdings, limits) = (Arc::clone(&self.holdings), self.file_limits);
         let (account, journal) = (self.accounts.of(&name.0), self.journal(name));
-        let place = Place { tenant: name.0.clone(), number: release.number, account, journal };
-        let making = spawn_blocking(move || {
-            let spec = sandmill_catalog::read_function(&path, &limits).map_err(|error| anyhow!("{error}"))?;
-            holdings.make(&spec, &place, Some(folder))
-        });
-        Ok(Arc::new(making.await.context("loading it was cut off")??))
+        let place = Place { tenant: name.0.clone(), number: release.number, known: true, account, journal };
+        on_disk(move || {
+            let spec = sandmill_catalog::read_function(&path, &limits).map_err(|error| read_fault(&error))?;
+            let made = holdings.deployer().make(&spec, &place).map_err(|error| load_fault(&error))?;
+            Ok(Arc::new(Held::new(made, Some(folder))))
+        })
+        .await
+    }
+
+    /// Puts a release's files into a folder, as they were sent.
+    async fn fetch(&self, name: &Name, release: &Release, folder: &Path) -> Result<(), Fault> {
+        let trouble = |error: std::io::Error| local_fault(&error.into());
+        tokio::fs::create_dir(folder).await.map_err(trouble)?;
+        tokio::fs::write(folder.join("function.toml"), &release.manifest).await.map_err(trouble)?;
+        let blobs = self.catalog.store().blobs(&name.0);
+        for (file, blob) in &release.files {
+            let file = folder.join(file);
+            if let Some(parent) = file.parent() {
+                tokio::fs::create_dir_all(parent).await.map_err(trouble)?;
+            }
+            blobs.fetch(blob, &file).await.map_err(store_fault)?;
+        }
+        Ok(())
     }
 
     /// A release that was spare is warm before it answers, if that can be.
@@ -313,4 +367,33 @@ impl ControlPlane {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_that_failed_waits_longer_each_time_and_another_one_does_not() {
+        let following = Following::default();
+        let name = (TenantId::local(), FunctionName::new("f").expect("a name"));
+        let [one, two] = [1, 2].map(|number| ReleaseNumber(std::num::NonZeroU64::new(number).expect("not 0")));
+        assert!(following.may_try(&name, one));
+        let waits: Vec<_> = (0..12)
+            .map(|_| {
+                following.failed(&name, one, "why".to_owned());
+                lock(&following.troubles)[&name].again.saturating_duration_since(Instant::now()).as_secs_f64().round()
+            })
+            .collect();
+        assert_eq!(waits[..4], [2.0, 4.0, 8.0, 16.0]);
+        assert_eq!(waits[11], RETRY_MAX.as_secs_f64());
+        assert!(!following.may_try(&name, one) && following.may_try(&name, two));
+        following.failed(&name, two, "why".to_owned());
+        assert_eq!(lock(&following.troubles)[&name].failures, 1, "it begins anew");
+        // What the catalog does not have is forgotten.
+        lock(&following.lost).insert((name.clone(), one), None);
+        assert!(following.is_lost(&name, one) && !following.is_lost(&name, two));
+        following.retain(&Snapshot::default());
+        assert_eq!((following.troubles(), following.is_lost(&name, one)), (0, false));
+    }
 }

@@ -6,10 +6,10 @@ use std::time::UNIX_EPOCH;
 
 use arc_swap::ArcSwap;
 use sandmill_catalog::Digest;
-use sandmill_catalog::store::{Key, Label, Snapshot};
+use sandmill_catalog::store::{Key, Snapshot};
 use sandmill_domain::control::NewKey;
 use sandmill_domain::ports::Keys;
-use sandmill_domain::{Caller, Code, Fault, Scope, TenantId};
+use sandmill_domain::{Caller, Code, Fault, Label, Scope, TenantId};
 use subtle::ConstantTimeEq;
 
 /// Begins every secret, so that one that lies about is known for what it is.
@@ -28,6 +28,8 @@ pub(crate) struct KeyRing(ArcSwap<Ring>);
 struct Ring {
     /// None before the catalog was read.
     keys: Option<HashMap<String, Vec<Holder>>>,
+    /// Whether there were any: then nobody comes in without one, though none is left.
+    closed: bool,
 }
 
 struct Holder {
@@ -37,6 +39,11 @@ struct Holder {
 }
 
 impl KeyRing {
+    /// That of a host which knows no keys.
+    pub(crate) fn empty() -> Self {
+        Self(ArcSwap::from_pointee(Ring { keys: Some(HashMap::new()), closed: false }))
+    }
+
     /// From now on these are the keys.
     pub(crate) fn set(&self, snapshot: &Snapshot) {
         let operators = snapshot.system.state.keys().values().map(|key| (None, key));
@@ -49,12 +56,14 @@ impl KeyRing {
             let holder = Holder { tenant, key: key.clone(), id: key.id.as_str().into() };
             keys.entry(key.id.as_str().to_owned()).or_default().push(holder);
         }
-        self.0.store(Arc::new(Ring { keys: Some(keys) }));
+        let closed = self.0.load().closed || !keys.is_empty();
+        self.0.store(Arc::new(Ring { keys: Some(keys), closed }));
     }
 
-    /// Whether there is any key: if not, whoever reaches this host is its operator.
+    /// Whether there is no key: then whoever reaches this host is everybody's one tenant.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.load().keys.as_ref().is_some_and(HashMap::is_empty)
+        let ring = self.0.load();
+        !ring.closed && ring.keys.as_ref().is_some_and(HashMap::is_empty)
     }
 }
 
@@ -63,7 +72,7 @@ impl Keys for KeyRing {
         let ring = self.0.load();
         let Some(keys) = &ring.keys else { return Err(Fault::new(Code::NotReady, "the keys are still being read")) };
         let Some(secret) = secret else {
-            if keys.is_empty() {
+            if keys.is_empty() && !ring.closed {
                 return Ok(anybody());
             }
             return Err(Fault::new(Code::Unauthorized, "a key is needed: send it as `Authorization: Bearer sm_…`"));
@@ -123,4 +132,26 @@ fn random<const N: usize>() -> String {
 /// Milliseconds since 1970.
 pub(crate) fn now_ms() -> u64 {
     UNIX_EPOCH.elapsed().map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_had_keys_opens_to_nobody_when_the_last_is_gone() {
+        let ring = KeyRing::default();
+        assert!(ring.holder(None).is_err(), "the catalog was not read yet");
+        ring.set(&Snapshot::default());
+        assert!(ring.is_empty() && ring.holder(None).is_ok_and(|caller| caller.tenant == Some(TenantId::local())));
+        let (key, secret) = make(NewKey { scopes: vec![Scope::Admin], label: String::new(), expires_in_seconds: None });
+        let holder = Holder { tenant: None, id: key.id.as_str().into(), key };
+        let keys = HashMap::from([(holder.id.to_string(), vec![holder])]);
+        ring.0.store(Arc::new(Ring { keys: Some(keys), closed: true }));
+        assert!(ring.holder(Some(&secret)).is_ok() && ring.holder(None).is_err());
+        ring.set(&Snapshot::default());
+        assert!(!ring.is_empty() && ring.holder(Some(&secret)).is_err());
+        let refused = ring.holder(None).expect_err("there were keys");
+        assert_eq!(refused.code, Code::Unauthorized);
+    }
 }

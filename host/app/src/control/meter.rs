@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use sandmill_catalog::store::{Id, Store, StoreError, Usage};
-use sandmill_domain::{FunctionName, TenantId};
-use sandmill_telemetry::{Telemetry, Used};
+use sandmill_catalog::store::{Id, Store, StoreError};
+use sandmill_domain::{FunctionName, TenantId, Usage};
+use sandmill_telemetry::Telemetry;
 
 use super::follow::Name;
 use super::keys::now_ms;
@@ -20,6 +19,7 @@ pub(crate) struct Meter {
     /// This process's own.
     host: Id,
     book: Mutex<Book>,
+    writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -39,7 +39,7 @@ struct Hour {
 
 impl Meter {
     pub(crate) fn new(telemetry: Arc<Telemetry>) -> Self {
-        Self { telemetry, host: Id::random(), book: Mutex::default() }
+        Self { telemetry, host: Id::random(), book: Mutex::default(), writing: tokio::sync::Mutex::default() }
     }
 
     /// Adds what came since this was asked before to the present hour. To be asked before a function's figures are forgotten.
@@ -47,7 +47,12 @@ impl Meter {
         let used = self.telemetry.used();
         let hour = now_ms() / HOUR_MS;
         let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
-        book.read(hour, used.into_iter().map(|(tenant, function, used)| ((tenant, function), usage(&used))).collect());
+        book.read(hour, used.into_iter().map(|(tenant, function, used)| ((tenant, function), used)).collect());
+    }
+
+    /// Figures that are forgotten begin anew, if they come again.
+    pub(crate) fn forget(&self, name: &Name) {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner).seen.remove(name);
     }
 
     /// Writes what the store does not have yet.
@@ -55,8 +60,22 @@ impl Meter {
     /// # Errors
     /// The first trouble; what was not written is kept for the next time.
     pub(crate) async fn write(&self, store: &Store) -> Result<(), StoreError> {
+        self.write_those(store, |_| true).await
+    }
+
+    /// The same for one tenant.
+    ///
+    /// # Errors
+    /// As [`Meter::write`].
+    pub(crate) async fn write_of(&self, store: &Store, tenant: &TenantId) -> Result<(), StoreError> {
+        self.write_those(store, |other| other == tenant).await
+    }
+
+    async fn write_those(&self, store: &Store, is_meant: impl Fn(&TenantId) -> bool + Send) -> Result<(), StoreError> {
+        // One after the other: an earlier figure must not be written over a later one.
+        let _writing = self.writing.lock().await;
         self.read();
-        for ((hour, tenant), functions) in self.due() {
+        for ((hour, tenant), functions) in self.due().into_iter().filter(|((_, tenant), _)| is_meant(tenant)) {
             store.write_usage(&tenant, hour, self.host, functions.clone()).await?;
             self.book.lock().unwrap_or_else(PoisonError::into_inner).wrote(&(hour, tenant), &functions);
         }
@@ -92,18 +111,6 @@ impl Book {
             // More may have come since.
             hour.written = hour.functions == *functions;
         }
-    }
-}
-
-fn usage(used: &Used) -> Usage {
-    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    Usage {
-        requests: used.requests,
-        plugin_us: micros(used.plugin),
-        model_us: micros(used.model),
-        received_bytes: used.received_bytes,
-        sent_bytes: used.sent_bytes,
-        cold_starts: used.cold_starts,
     }
 }
 

@@ -1,14 +1,10 @@
-//! The catalog's state as the control plane tells it, and its errors as faults. Plain functions from data to data.
+//! The catalog's state as the control plane tells it. Plain functions from data to data.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sandmill_catalog::store::{
-    BlobRef, ChangeError, Entry, Function, Key, Refusal, Release, Revision, StoreError, SystemChange, TenantChange, Usage,
-};
-use sandmill_domain::control::{
-    AuditEntry, Difference, FileChange, FileDetail, FunctionUsage, HourUsage, KeyDetail, Refused, ReleaseDetail,
-};
-use sandmill_domain::{Code, Fault, FunctionName, ReleaseNumber};
+use sandmill_catalog::store::{BlobRef, Entry, Function, Key, Release, Revision, SystemChange, TenantChange};
+use sandmill_domain::control::{AuditEntry, Difference, FileChange, FileDetail, HourUsage, KeyDetail, ReleaseDetail};
+use sandmill_domain::{Code, Fault, FunctionName, ReleaseNumber, Usage};
 
 /// One kept release; `loaded` are those that this host has.
 pub(crate) fn release(release: &Release, loaded: &[ReleaseNumber]) -> ReleaseDetail {
@@ -22,7 +18,7 @@ pub(crate) fn release(release: &Release, loaded: &[ReleaseNumber]) -> ReleaseDet
     }
 }
 
-fn file(blob: &BlobRef) -> FileDetail {
+pub(crate) fn file(blob: &BlobRef) -> FileDetail {
     FileDetail { sha256: blob.sha256.to_string(), bytes: blob.len }
 }
 
@@ -72,15 +68,7 @@ pub(crate) fn key(key: &Key) -> KeyDetail {
 
 /// What was used in one hour.
 pub(crate) fn hour((hour, functions): (u64, BTreeMap<FunctionName, Usage>)) -> HourUsage {
-    let usage = |Usage { requests, plugin_us, model_us, received_bytes, sent_bytes, cold_starts }| FunctionUsage {
-        requests,
-        plugin_us,
-        model_us,
-        received_bytes,
-        sent_bytes,
-        cold_starts,
-    };
-    HourUsage { from_ms: hour * 3_600_000, functions: functions.into_iter().map(|(name, used)| (name, usage(used))).collect() }
+    HourUsage { from_ms: hour * 3_600_000, functions }
 }
 
 /// A record of a tenant's log.
@@ -117,49 +105,6 @@ pub(crate) fn system_entry(revision: Revision, entry: &Entry<SystemChange>) -> A
 fn audit<C>(revision: Revision, entry: &Entry<C>, what: &str, of: String) -> AuditEntry {
     let Entry { at_ms, by, from, .. } = entry;
     AuditEntry { revision: revision.0, at_ms: *at_ms, by: by.clone(), from: from.clone(), what: what.to_owned(), of }
-}
-
-/// Why a change was not made.
-pub(crate) fn refused(error: ChangeError) -> Refused {
-    match error {
-        ChangeError::Refused(refusal) => refusal_fault(&refusal).into(),
-        ChangeError::Store(StoreError::Conflict { present, .. }) => {
-            let message = format!("it has changed meanwhile, and is at revision {present}: look at it, and ask again");
-            Refused { revision: Some(present.0), ..Fault::new(Code::Conflict, message).into() }
-        }
-        ChangeError::Store(error) => store_fault(error).into(),
-    }
-}
-
-fn refusal_fault(refusal: &Refusal) -> Fault {
-    let code = match refusal {
-        Refusal::Unknown(_) | Refusal::NotKept { .. } => Code::NotFound,
-        Refusal::TooMany { .. } => Code::TooManyRequests,
-        Refusal::TooLong { .. } | Refusal::Malformed { .. } => Code::InvalidInput,
-        Refusal::Taken(_)
-        | Refusal::Removed(_)
-        | Refusal::NotNext { .. }
-        | Refusal::Current { .. }
-        | Refusal::Pinned { .. }
-        | Refusal::Condemned(_)
-        | Refusal::InUse(_)
-        | Refusal::OtherBytes(_) => Code::Conflict,
-    };
-    Fault::new(code, refusal.to_string())
-}
-
-/// What the client can do about it; where the store is and what it said are for the log alone.
-pub(crate) fn store_fault(error: StoreError) -> Fault {
-    let (code, message) = match &error {
-        StoreError::Unreachable { .. } => (Code::NotReady, "the store does not answer: nothing was changed, try again"),
-        StoreError::Unknown { .. } => {
-            (Code::NotReady, "the store broke off: nobody can tell whether it was done; look before you try again")
-        }
-        StoreError::Full { .. } => (Code::StorageFull, "the store is full: nothing was changed"),
-        StoreError::TooLarge { .. } => (Code::TooLarge, "it is larger than the store takes"),
-        _ => (Code::Internal, "the store failed: nothing was changed; the host's log says why"),
-    };
-    Fault::new(code, message).because(error)
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ impl Store {
 
     /// Nothing is written into a folder that has taken the place of the store's.
     pub(super) async fn check_place(&self, path: &Path) -> Result<(), Failure> {
-        self.on_disk(path, Local::check).await.map_err(|error| Failure::Unsent(error.to_string()))
+        self.on_disk(path, |local, _object| local.check()).await.map_err(|error| Failure::Unsent(error.to_string()))
     }
 
     pub(super) async fn sync_folders(&self, path: &Path) -> std::io::Result<()> {

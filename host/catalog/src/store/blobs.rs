@@ -81,6 +81,12 @@ impl Blobs {
         }
     }
 
+    /// Deletes what was just put and is not named, as well as it can: the collector finds the rest.
+    pub async fn discard(&self, blobs: &[BlobRef]) {
+        let paths = blobs.iter().map(|blob| self.object(blob)).collect();
+        let _left = self.store.delete_all(paths).await;
+    }
+
     /// Waits for the next try, if there is one.
     async fn again(&self, retry: u32, blob: &BlobRef, failure: Failure) -> Result<u32, StoreError> {
         if !failure.is_passing() || retry == self.store.options().retries {

@@ -99,7 +99,7 @@ impl Catalog {
         self.snapshot.load_full()
     }
 
-    /// Since when and why the snapshot may be out of date; nothing if the last refresh succeeded.
+    /// Since when and why the snapshot may be out of date; nothing if the last refresh succeeded, but for logs that are damaged.
     pub fn staleness(&self) -> Option<Arc<Staleness>> {
         self.stale.load_full()
     }
@@ -110,17 +110,18 @@ impl Catalog {
     /// The first that was met.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.refreshing.lock().await;
-        let ended = match Self::read(&self.store, &self.snapshot()).await {
-            Ok((snapshot, trouble)) => {
-                self.snapshot.rcu(|present| present.merge(&snapshot));
-                trouble.map_or(Ok(()), Err)
-            }
-            Err(error) => Err(error),
+        let read = Self::read(&self.store, &self.snapshot()).await.map(|(snapshot, trouble)| {
+            self.snapshot.rcu(|present| present.merge(&snapshot));
+            trouble
+        });
+        // One tenant's damaged log is told in the snapshot: what is known of the others is up to date.
+        let why = match &read {
+            Ok(trouble) => trouble.as_ref().filter(|trouble| !trouble.is_damage()),
+            Err(error) => Some(error),
         };
         let since = self.staleness().map_or_else(Instant::now, |stale| stale.since);
-        let stale = ended.as_ref().err().map(|why| Arc::new(Staleness { since, why: why.clone() }));
-        self.stale.store(stale);
-        ended
+        self.stale.store(why.map(|why| Arc::new(Staleness { since, why: why.clone() })));
+        read?.map_or(Ok(()), Err)
     }
 
     /// All logs from what is known on, and the first trouble with a tenant's.
@@ -228,7 +229,9 @@ async fn proceed<S: State>(log: &Log<S>, known: Option<&Head<S>>) -> Result<Head
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Entry, Quotas};
+    use sandmill_domain::control::Quotas;
+
+    use crate::store::Entry;
 
     fn system(tenants: &[&str]) -> Head<SystemState> {
         let mut state = SystemState::default();

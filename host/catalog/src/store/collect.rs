@@ -72,6 +72,24 @@ impl Catalog {
         Ok(collected)
     }
 
+    /// Deletes what tenants that were removed have left but for their logs, once it is older than the grace: their names are never
+    /// given again. How many objects it was. May be cancelled, and run on several hosts at once.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn collect_removed(&self, now: SystemTime, grace: Grace) -> Result<usize, StoreError> {
+        let mut deleted = 0;
+        let system = self.snapshot().system.state.clone();
+        for tenant in system.removed() {
+            for left in [layout::blobs(tenant), layout::all_usage(tenant)] {
+                let listed = self.store().list(&left, None).await?;
+                let due = listed.into_iter().filter(|object| age(now, object.last_modified.into()) >= grace.orphan);
+                deleted += self.remove(due.map(|object| object.location).collect()).await?;
+            }
+        }
+        Ok(deleted)
+    }
+
     async fn condemn(
         &self,
         tenant: &TenantId,

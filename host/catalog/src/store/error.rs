@@ -116,11 +116,6 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the store could not be spoken with, so that what is known of it still holds.
-    pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Unknown { .. })
-    }
-
     /// Whether what is in the store is at fault, and no repetition helps.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::Corrupt { .. } | Self::Newer { .. } | Self::TooLarge { .. })

@@ -1,12 +1,9 @@
-//! Numbers and names by which records, uploads and what is uploaded are told apart. Knows nothing of where they are kept.
+//! Numbers by which records and uploads are told apart. Knows nothing of where they are kept.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
-
-/// The longest name of a plugin or a model, and the longest version, in bytes.
-const LABEL_BYTES_MAX: usize = 63;
 
 /// A string that is no id.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -62,55 +59,6 @@ fn parse(text: &str) -> Result<u128, IdError> {
     u128::from_str_radix(text, 16).map_err(|_| IdError)
 }
 
-/// A string checked when it is made, and again when it is read.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Label(String);
-
-/// Why a string is no label.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` does not serve: lower-case letters, digits, `.`, `_` and `-`, beginning with a letter or digit, 63 at most")]
-pub struct LabelError(String);
-
-impl Label {
-    /// The name of a plugin or a model, one of their versions, or a key's id: `[a-z0-9][a-z0-9._-]{0,62}`.
-    ///
-    /// # Errors
-    /// If the string has another form.
-    pub fn new(text: impl Into<String>) -> Result<Self, LabelError> {
-        let text = text.into();
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
-        let begins = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        let fits = begins && text.len() <= LABEL_BYTES_MAX && text.bytes().all(allowed);
-        if fits { Ok(Self(text)) } else { Err(LabelError(text.chars().take(100).collect())) }
-    }
-
-    /// The string.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Label {
-    type Error = LabelError;
-
-    fn try_from(text: String) -> Result<Self, LabelError> {
-        Self::new(text)
-    }
-}
-
-impl From<Label> for String {
-    fn from(label: Label) -> Self {
-        label.0
-    }
-}
-
-impl fmt::Display for Label {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Shown, read and written as 32 hexadecimal digits.
 macro_rules! hexadecimal {
     ($($name:ident),*) => {$(
@@ -162,15 +110,5 @@ mod tests {
     fn places_are_in_the_order_of_time() {
         assert!(Place::new(1) < Place::new(2));
         assert!(Place::new(1).to_string().starts_with("000000000001"));
-    }
-
-    #[test]
-    fn labels_are_plain() {
-        for good in ["a", "1.2.0", "yolo_v8-n", &"a".repeat(63)] {
-            assert!(Label::new(good).is_ok(), "{good:?}");
-        }
-        for bad in ["", ".", "..", "-a", "A", "a/b", "a b", "ä", &"a".repeat(64)] {
-            assert!(Label::new(bad).is_err(), "{bad:?}");
-        }
     }
 }

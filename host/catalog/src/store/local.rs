@@ -44,7 +44,7 @@ impl Local {
     }
 
     /// Whether it is still the folder that was opened: nothing must be written into another.
-    pub(crate) fn check(&self, _object: &Object) -> io::Result<()> {
+    pub(crate) fn check(&self) -> io::Result<()> {
         match identity(&self.root)? == self.identity {
             true => Ok(()),
             false => Err(io::Error::other("this is not the folder that was opened: its volume may be gone")),
@@ -53,7 +53,7 @@ impl Local {
 
     /// All folders that lead to an object are on the disk. Nearly free for those that are there already.
     pub(crate) fn sync_folders(&self, object: &Object) -> io::Result<()> {
-        self.check(object)?;
+        self.check()?;
         let path = self.path(object);
         let folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root));
         folders.into_iter().try_for_each(sync)

@@ -198,7 +198,13 @@ impl<S: State> Log<S> {
         let head = Head { revision: Revision(number), state: Arc::new(state) };
         if number.is_multiple_of(self.options().checkpoint_every.max(1)) {
             // Nothing but the time of a start depends on it.
-            let _ = timeout(self.options().timeout, self.write_checkpoint(&head)).await;
+            if timeout(self.options().timeout, self.write_checkpoint(&head)).await.is_err() {
+                tracing::warn!(
+                    log = self.store.name(&self.owner.log()),
+                    number,
+                    "a checkpoint took too long: starts read more records"
+                );
+            }
         }
         Ok(head)
     }

@@ -25,6 +25,8 @@ pub struct StoreOptions {
     pub reads_in_flight: usize,
     /// Records after which the whole state is written, so that a start need not read all of them.
     pub checkpoint_every: u64,
+    /// Such a state, in bytes: a larger one is not written, and a start reads all records.
+    pub checkpoint_bytes_max: u64,
     /// Changes that nobody gave a revision for are tried again so often when another came first.
     pub conflict_retries: u32,
 }
@@ -42,6 +44,7 @@ impl Default for StoreOptions {
             parts_in_flight: 2,
             reads_in_flight: 16,
             checkpoint_every: 100,
+            checkpoint_bytes_max: 32 << 20,
             conflict_retries: 10,
         }
     }

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sandmill_domain::control::Quotas;
-use sandmill_domain::{FunctionName, ReleaseNumber, Scope, TenantId};
+use sandmill_domain::{FunctionName, Label, ReleaseNumber, Scope, TenantId};
 use serde::{Deserialize, Serialize};
 
-use super::ids::{Id, Label, Place};
+use super::ids::{Id, Place};
 use crate::Digest;
 
 /// The version of every persisted form that this code writes, and the newest that it reads.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub(crate) use bounds::CONDEMNED_MAX;
-pub use bounds::RECORD_BYTES_MAX;
+pub use bounds::{ABOUT_BYTES_MAX, FILES_MAX, RECORD_BYTES_MAX};
 pub use refusal::Refusal;
 pub use system::{SystemState, Tenant};
 pub use tenant::{Function, Model, Plugin, Release, TenantState};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
-use sandmill_domain::{FunctionName, TenantId};
+use sandmill_domain::{FunctionName, TenantId, Usage};
 use serde::{Deserialize, Serialize};
 
 use super::access::Store;
@@ -18,55 +18,12 @@ use super::records::SCHEMA;
 /// One tenant's on one host, in bytes; some hundred for each function.
 const RECORD_BYTES_MAX: u64 = 4 << 20;
 
-/// What a function used in one hour on one host, or in many on all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Usage {
-    /// Requests that reached it, refused ones included.
-    pub requests: u64,
-    /// What its plugins ran, in microseconds.
-    pub plugin_us: u64,
-    /// What its models ran, in microseconds: a run counts once, however many calls share it.
-    pub model_us: u64,
-    /// Of the bodies of its requests,
-    pub received_bytes: u64,
-    /// and of its answers.
-    pub sent_bytes: u64,
-    /// Calls that waited for a model to be loaded, all together once.
-    pub cold_starts: u64,
-}
-
 /// What one host writes of one tenant for one hour.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
     v: u32,
     functions: BTreeMap<FunctionName, Usage>,
-}
-
-impl Usage {
-    /// Both together.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        self.each(other, u64::saturating_add)
-    }
-
-    /// What came to it since `before`.
-    #[must_use]
-    pub fn since(self, before: Self) -> Self {
-        self.each(before, u64::saturating_sub)
-    }
-
-    fn each(self, other: Self, of: impl Fn(u64, u64) -> u64) -> Self {
-        Self {
-            requests: of(self.requests, other.requests),
-            plugin_us: of(self.plugin_us, other.plugin_us),
-            model_us: of(self.model_us, other.model_us),
-            received_bytes: of(self.received_bytes, other.received_bytes),
-            sent_bytes: of(self.sent_bytes, other.sent_bytes),
-            cold_starts: of(self.cold_starts, other.cold_starts),
-        }
-    }
 }
 
 impl Store {

@@ -34,6 +34,13 @@ impl Fixture {
         folder
     }
 
+    /// A file below the fixture's root.
+    pub(crate) fn put(&self, path: &str, content: &str) {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, content).expect("written");
+    }
+
     pub(crate) fn root(&self) -> PathBuf {
         self.0.path().to_owned()
     }

@@ -5,6 +5,7 @@ mod fixture;
 mod limits;
 mod models;
 mod providers;
+mod uploads;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -98,8 +99,10 @@ fn a_whole_function_is_read() {
     assert_eq!((model.batch_max, model.axis_max, model.threads, model.queue_max), (8, 2048, Some(2), 64));
     assert_eq!(model.batching, Batching::Fixed { rows: 4, delay: Duration::from_micros(500) });
     assert_eq!(model.axes.into_iter().collect::<Vec<_>>(), [("seq".to_owned(), 256.into())]);
-    assert_eq!((model.file.bytes.as_ref(), model.file.sha256), (&b"model"[..], Digest::of(b"model")));
-    assert!(matches!(function.plugins, Plugins::One(file) if file.bytes == "plugin" && file.path.ends_with("plugin.wasm")));
+    assert_eq!((model.file.bytes.as_deref(), model.file.sha256), (Some(&b"model"[..]), Digest::of(b"model")));
+    assert!(
+        matches!(function.plugins, Plugins::One(file) if file.bytes.as_deref() == Some(b"plugin".as_slice()) && file.path.ends_with("plugin.wasm"))
+    );
     let settings = function.config.iter().map(|setting| (setting.key.as_str(), setting.value.as_str(), setting.secret));
     let expected = [("labels", "a,b", false), ("threshold", "0.5", false), ("token", "s3cret", true)];
     assert_eq!(settings.collect::<Vec<_>>(), expected);
@@ -225,7 +228,7 @@ fn everything_wrong_is_told_at_once() {
         "5: model.batch_max: expected an integer, found a string",
         pinned.as_str(),
         "9: preprocess: `[plugin]` already stands for both sides: leave out one of them",
-        "9: preprocess.path: this key is missing",
+        "9: preprocess.path: this key is missing, or `from`, which names an upload",
         "11: limits.timeout_ms: expected an integer from 1 to 3600000, found 0",
         "12: limits.body_bytes_max: expected a size from 1B to 1GiB, such as 4096 or \"16MiB\", found \"2GiB\"",
         "15: sample.body: expected a file of this folder, without `..`, found \"../x\"",
@@ -443,6 +446,22 @@ fn a_folder_that_may_not_be_looked_into_is_not_passed_over() {
     // So that the fixture can be removed.
     fs::set_permissions(closed, fs::Permissions::from_mode(0o700)).expect("changed");
     assert_eq!(fixture.told(&errors[0]), ["closed/function.toml: may not be read by this user: check its permissions"]);
+}
+
+#[test]
+fn models_beyond_what_is_kept_are_read_when_they_are_loaded() {
+    let fixture = Fixture::new("model.path = 'model.onnx'");
+    fixture.add("angle", "model.path = 'model.onnx'");
+    let functions = |kept_bytes_max| {
+        let limits = FileLimits { kept_bytes_max, ..FileLimits::default() };
+        read_functions(&[fixture.root()], &limits).expect("they are good")
+    };
+    for (kept_bytes_max, expected) in [(10, [true, true]), (9, [true, false]), (4, [false, false])] {
+        let functions = functions(kept_bytes_max);
+        let files: Vec<_> = functions.iter().map(|function| &function.models[0].file).collect();
+        assert_eq!(files.iter().map(|file| file.bytes.is_some()).collect::<Vec<_>>(), expected, "{kept_bytes_max}");
+        assert!(files.iter().all(|file| file.read().expect("there") == "model"));
+    }
 }
 
 #[test]

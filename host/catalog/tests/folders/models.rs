@@ -19,8 +19,8 @@ fn models_come_in_the_order_of_the_file() {
     assert_eq!(function.models.iter().map(|model| model.name.as_str()).collect::<Vec<_>>(), ["zeta", "alpha_2", "0-m"]);
     let bounds = function.models.iter().map(|model| (model.batch_max, model.axes.get("seq").map(AxisRule::max)));
     assert_eq!(bounds.collect::<Vec<_>>(), [(4, None), (32, Some(8)), (32, None)]);
-    assert!(function.models.iter().all(|model| model.file.bytes == "model"));
-    assert!(matches!(function.plugins, Plugins::Handler(file) if file.bytes == "plugin"));
+    assert!(function.models.iter().all(|model| model.file.bytes.as_deref() == Some(b"model".as_slice())));
+    assert!(matches!(function.plugins, Plugins::Handler(file) if file.bytes.as_deref() == Some(b"plugin".as_slice())));
     for manifest in [
         "models.b.path = 'model.onnx'\nmodels.a.path = 'model.onnx'\nplugin.path = 'plugin.wasm'",
         "models = { b = { path = 'model.onnx' }, a = { path = 'model.onnx' } }\nplugin.path = 'plugin.wasm'",
@@ -51,7 +51,7 @@ fn the_keys_of_a_model_are_the_same() {
         ("models = 1", "models: expected a table, found an integer"),
         ("models.a = 'x'", "models.a: expected a table, found a string"),
         ("models.a = {}", "models.a.path: this key is missing"),
-        ("models.a = { path = 'model.onnx', rows = 1 }", "models.a.rows: unknown key; there are path, sha256, batch_max, "),
+        ("models.a = { path = 'model.onnx', rows = 1 }", "models.a.rows: unknown key; there are path, from, sha256, batch_max, "),
         ("models.a = { path = 'model.onnx', batch_max = 0 }", "models.a.batch_max: expected an integer from 1 to 2147483647"),
         ("models.a = { path = 'gone' }", "models.a.path: `gone`: there is no such file"),
         ("models.a = { path = '../x' }", "models.a.path: expected a file of this folder, without `..`, found \"../x\""),

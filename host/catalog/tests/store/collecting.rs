@@ -1,5 +1,6 @@
 //! Collectors beside writers: whatever the order, nothing that is named is deleted.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use sandmill_catalog::Digest;
-use sandmill_catalog::store::{BlobRef, Catalog, ChangeError, Grace, Refusal, StoreError, TenantChange, doctor};
+use sandmill_catalog::store::{
+    BlobRef, Catalog, ChangeError, Grace, Id, Refusal, Revision, StoreError, SystemChange, TenantChange, doctor,
+};
+use sandmill_domain::{TenantId, Usage};
 
 use crate::faulty::{ALWAYS, Fault, Faulty, Op};
 use crate::fixture::{Backend, author, bytes, change, file, function, is_gone, released, tenant, upload};
@@ -63,6 +67,30 @@ async fn the_same_bytes_uploaded_again_are_another_upload() {
     change(&catalog, released("digits", 1, [second])).await;
     catalog.collect(&tenant(), later(), NONE).await.expect("collected");
     assert!(is_gone(catalog.store(), &first).await && !is_gone(catalog.store(), &second).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_tenant_that_was_removed_its_log_stays() {
+    let catalog = Backend::memory().catalog().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let other = TenantId::new("other").expect("a name");
+    crate::fixture::add_tenant(&catalog, &other).await;
+    let blob = upload(catalog.store(), folder.path(), b"left").await;
+    change(&catalog, released("digits", 1, [blob])).await;
+    let used = BTreeMap::from([(function("digits"), Usage { requests: 1, ..Usage::default() })]);
+    for tenant in [&tenant(), &other] {
+        catalog.store().write_usage(tenant, 5, Id::random(), used.clone()).await.expect("written");
+    }
+    let removed = SystemChange::TenantRemoved { tenant: tenant() };
+    catalog.change_system(None, &author(), |_| Ok(removed.clone())).await.expect("removed");
+    let grace = Grace { orphan: Duration::from_secs(3600), ..NONE };
+    assert_eq!(catalog.collect_removed(SystemTime::now(), grace).await, Ok(0), "hosts may still read it");
+    assert_eq!(catalog.collect_removed(later() + Duration::from_secs(60), grace).await, Ok(2));
+    assert!(is_gone(catalog.store(), &blob).await);
+    assert_eq!(catalog.store().usage(&tenant(), 0, 9).await.map(|hours| hours.len()), Ok(0));
+    assert_eq!(catalog.store().usage(&other, 0, 9).await.map(|hours| hours.len()), Ok(1), "another tenant's");
+    let kept = catalog.store().tenant_log(&tenant()).entries(Revision(0), 10).await.expect("read");
+    assert_eq!(kept.len(), 1, "the audit");
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use sandmill_catalog::Digest;
 use sandmill_catalog::store::{
     Catalog, ChangeError, Grace, Head, Id, Log, Owner, Refusal, Revision, StoreError, SystemChange, TenantChange, TenantState,
-    Usage, doctor,
+    doctor,
 };
-use sandmill_domain::TenantId;
+use sandmill_domain::{TenantId, Usage};
 
 use crate::faulty::Faulty;
 use crate::fixture::{

@@ -44,6 +44,24 @@ async fn troubles(store: &Store) -> Vec<Trouble> {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_checkpoint_beyond_its_bound_is_neither_written_nor_read() {
+    let (memory, store) = filled().await;
+    let options = StoreOptions { checkpoint_every: 4, checkpoint_bytes_max: 100, ..StoreOptions::default() };
+    let small = Backend::Memory(memory.clone()).try_open(options).await.expect("a store");
+    let catalog = Catalog::load(small.clone()).await.expect("loaded");
+    change(&catalog, key_added("f")).await;
+    assert_eq!(change(&catalog, key_added("g")).await, Revision(8));
+    assert_eq!(doctor(&store).await.expect("read").logs.remove(1).checkpoints, 1, "of 4, and none of 8");
+    let (head, all) = (small.tenant_log(&tenant()).load().await, store.tenant_log(&tenant()).load().await);
+    assert_eq!(head.expect("loaded"), all.expect("loaded"));
+    // Whoever takes the checkpoint needs no record before it.
+    memory.delete(&Path::from(RECORD)).await.expect("deleted");
+    assert_eq!(store.tenant_log(&tenant()).load().await.expect("loaded").revision, Revision(8));
+    let lost = small.tenant_log(&tenant()).load().await;
+    assert!(lost.as_ref().map_or(true, |head| head.revision < Revision(8)), "{lost:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_damaged_record_is_named_whatever_is_wrong_with_it() {
     let cases: [(&str, &str, &str); 6] = [
         ("{\"v\":1", "{\"v\":2", "was written by a newer Sandmill, in schema 2; this one knows 1"),

@@ -10,10 +10,10 @@ use std::time::Duration;
 use object_store::memory::InMemory;
 use sandmill_catalog::Digest;
 use sandmill_catalog::store::{
-    Author, BlobRef, Catalog, Entry, Key, Label, Place, Quotas, Revision, Scope, Store, StoreError, StoreOptions, SystemChange,
-    TenantChange,
+    Author, BlobRef, Catalog, Entry, Key, Place, Revision, Store, StoreError, StoreOptions, SystemChange, TenantChange,
 };
-use sandmill_domain::{FunctionName, ReleaseNumber, TenantId};
+use sandmill_domain::control::Quotas;
+use sandmill_domain::{FunctionName, Label, ReleaseNumber, Scope, TenantId};
 
 use crate::faulty::Faulty;
 

@@ -13,9 +13,10 @@ use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use sandmill_catalog::Digest;
 use sandmill_catalog::store::{
-    Catalog, Entry, Head, Id, Key, Log, Pin, Quotas, Scope, State, Store, StoreOptions, SystemChange, SystemState, TenantChange,
-    TenantState,
+    Catalog, Entry, Head, Id, Key, Log, Pin, State, Store, StoreOptions, SystemChange, SystemState, TenantChange, TenantState,
 };
+use sandmill_domain::Scope;
+use sandmill_domain::control::Quotas;
 
 use crate::fixture::{Backend, author_at, blob, function, key, label, release_number, tenant};
 
@@ -29,7 +30,17 @@ fn tenant_changes() -> Vec<TenantChange> {
         Pin::Plugin { name: name.clone(), version: version.clone() },
         Pin::Model { name: model.clone(), version: one.clone() },
     ]);
-    let about = "{\"shape\":\"preprocess\",\"imports\":[\"wasi:clocks\"]}".to_owned();
+    // As `sandmill_domain::control` has them.
+    let about = concat!(
+        r#"{"shape":["preprocess"],"init":"snapshot","why_no_init":null,"grants":["http"],"#,
+        r#""imports":["sandmill:plugin/log@0.1.0"],"exports":["sandmill:plugin/preprocess@0.1.0"]}"#
+    );
+    let about = about.to_owned();
+    let of_model = concat!(
+        r#"{"inputs":[{"name":"x","datatype":"FP32","shape":[-1],"axes":["n"]}],"outputs":[],"tensors_left_out":0,"#,
+        r#""measured":{"load_ms":1.5,"run_ms":0.25,"memory_bytes":7,"batch_rows_max":1,"why_no_batches":"no"}}"#
+    );
+    let of_model = of_model.to_owned();
     let files = BTreeMap::from([("model.onnx".to_owned(), blob(2)), ("model.onnx_data".to_owned(), blob(3))]);
     let release = |number, name: &str, pins: &BTreeSet<Pin>| TenantChange::Released {
         function: function(name),
@@ -43,7 +54,7 @@ fn tenant_changes() -> Vec<TenantChange> {
     vec![
         TenantChange::PluginAdded { name: name.clone(), version: version.clone(), blob: blob(1), about: about.clone() },
         TenantChange::PluginAdded { name: name.clone(), version: label("1.1.0"), blob: blob(9), about: "{}".into() },
-        TenantChange::ModelAdded { name: model.clone(), version: one, files: files.clone(), about },
+        TenantChange::ModelAdded { name: model.clone(), version: one, files: files.clone(), about: of_model },
         TenantChange::ModelAdded { name: model.clone(), version: label("2"), files, about: "null".into() },
         release(1, "digits", &pins),
         release(2, "digits", &BTreeSet::new()),
@@ -67,6 +78,7 @@ fn system_changes() -> Vec<SystemChange> {
         guest_memory_bytes_max: Some(1 << 30),
         functions_max: Some(10),
         stored_bytes_max: Some(10 << 30),
+        ..Quotas::default()
     };
     let other = sandmill_domain::TenantId::local();
     vec![

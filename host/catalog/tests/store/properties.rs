@@ -43,7 +43,7 @@ fn wish() -> impl Strategy<Value = Wish> {
     ]
 }
 
-fn name(number: u8) -> sandmill_catalog::store::Label {
+fn name(number: u8) -> sandmill_domain::Label {
     label(&format!("n{number}"))
 }
 

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sandmill_catalog::store::{
-    BlobRef, Entry, Key, Pin, Quotas, Refusal, SCHEMA, State, SystemChange, SystemState, TenantChange, TenantState,
+    BlobRef, Entry, Key, Pin, Refusal, SCHEMA, State, SystemChange, SystemState, TenantChange, TenantState,
 };
 use sandmill_domain::TenantId;
+use sandmill_domain::control::Quotas;
 
 use crate::fixture::{author, blob, entry, function, key, key_added, label, release_number, released, tenant};
 
@@ -107,6 +108,30 @@ fn what_does_not_follow_is_refused_and_told() {
         assert!(told.starts_with(text), "{told}");
         assert!(state == before, "{text}: nothing has changed");
     }
+}
+
+#[test]
+fn a_version_stays_as_long_as_a_kept_release_is_made_of_it() {
+    let mut state = TenantState::default();
+    let mut apply = |change| state.apply(&entry(change)).map_err(|refusal| refusal.to_string());
+    let pins = BTreeSet::from([Pin::Model { name: label("digits"), version: label("1") }]);
+    let removed = || TenantChange::ModelRemoved { name: label("digits"), version: label("1") };
+    assert_eq!(apply(pinned(1, pins.clone())), Err("there is no model `digits` 1".into()));
+    assert_eq!(apply(model([("model.onnx".to_owned(), blob(1))].into())), Ok(()));
+    assert_eq!(apply(pinned(1, pins)), Ok(()));
+    for number in 2..=3 {
+        assert_eq!(apply(pinned(number, BTreeSet::new())), Ok(()));
+        assert_eq!(apply(removed()), Err("model `digits` 1 is in use: release 1 of `digits` is made of it".into()));
+    }
+    // Going back keeps it, and so does what is current.
+    assert_eq!(apply(TenantChange::RolledBack { function: function("digits"), to: release_number(1) }), Ok(()));
+    assert_eq!(apply(pinned(4, BTreeSet::new())), Ok(()));
+    assert_eq!(apply(removed()), Err("model `digits` 1 is in use: release 1 of `digits` is made of it".into()));
+    assert_eq!(apply(pinned(5, BTreeSet::new())), Ok(()));
+    assert_eq!(apply(pinned(6, BTreeSet::new())), Ok(()));
+    assert_eq!(apply(removed()), Ok(()));
+    assert_eq!(apply(removed()), Err("there is no model `digits` 1".into()));
+    assert_eq!(state.live_blobs().count(), 0, "its upload may go");
 }
 
 #[test]

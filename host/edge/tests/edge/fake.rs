@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use sandmill_domain::ports::{BoxFuture, Description, Outcome, Service, Stages, Target, Ticket};
+use sandmill_domain::ports::{BoxFuture, Description, Outcome, RepositoryEntry, Service, Stages, Target, Ticket};
 use sandmill_domain::{
-    Advice, Code, Deadline, Fault, FunctionName, ModelInfo, ModelState, ReleaseNumber, Reply, Request, TenantId,
+    Advice, Bodies, Code, Deadline, Fault, FunctionName, ModelInfo, ModelStage, ModelState, ReleaseNumber, Reply, Request,
+    TenantId,
 };
 use tokio::sync::Semaphore;
 
@@ -43,6 +44,10 @@ pub(crate) struct Fake {
     pub(crate) last: Mutex<Option<(Target, Request)>>,
     pub(crate) body_bytes_max: AtomicUsize,
     pub(crate) timeout: Mutex<Duration>,
+    /// What its tenant's bodies may be together.
+    pub(crate) bodies: Arc<Bodies>,
+    /// Whether its repository's model is.
+    pub(crate) loaded: AtomicBool,
 }
 
 impl Fake {
@@ -55,6 +60,8 @@ impl Fake {
             last: Mutex::new(None),
             body_bytes_max: AtomicUsize::new(BODY_BYTES_MAX),
             timeout: Mutex::new(Duration::from_secs(20)),
+            bodies: Bodies::of_tenant(usize::MAX),
+            loaded: AtomicBool::new(true),
         })
     }
 
@@ -88,6 +95,22 @@ impl Service for Handle {
 
     fn recycle(&self, _tenant: &TenantId, _function: &FunctionName, model: &str) -> Result<(), Fault> {
         if model == "model" { Ok(()) } else { Err(Fault::new(Code::NotFound, "no such model")) }
+    }
+
+    fn repository(&self, tenant: &TenantId) -> Vec<RepositoryEntry> {
+        let function = FunctionName::new(&format!("of-{tenant}")).expect("a name");
+        let stage = if self.0.loaded.load(Ordering::SeqCst) { ModelStage::Warm } else { ModelStage::Unloaded };
+        vec![RepositoryEntry { function, release: ReleaseNumber::FIRST, stage, ailing: None }]
+    }
+
+    fn load(&self, _tenant: &TenantId, function: &FunctionName) -> BoxFuture<'_, Result<(), Fault>> {
+        let loaded = self.models(&TenantId::local(), function).map(|_models| self.0.loaded.store(true, Ordering::SeqCst));
+        Box::pin(async { loaded })
+    }
+
+    fn unload(&self, _tenant: &TenantId, function: &FunctionName) -> BoxFuture<'_, Result<(), Fault>> {
+        let unloaded = self.models(&TenantId::local(), function).map(|_models| self.0.loaded.store(false, Ordering::SeqCst));
+        Box::pin(async { unloaded })
     }
 
     fn admit(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<Box<dyn Ticket>, Fault> {
@@ -138,6 +161,10 @@ struct Admitted {
 impl Ticket for Admitted {
     fn body_bytes_max(&self) -> usize {
         self.fake.body_bytes_max.load(Ordering::SeqCst)
+    }
+
+    fn bodies(&self) -> Arc<Bodies> {
+        Arc::clone(&self.fake.bodies)
     }
 
     fn deadline(&self) -> Deadline {

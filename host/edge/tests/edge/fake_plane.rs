@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex};
 
 use sandmill_domain::control::{
     Answer, Answered, Ask, Asked, AuditEntry, Deployment, Difference, FileChange, FileDetail, FunctionDetail, FunctionSummary,
-    FunctionUsage, HourUsage, Identity, KeyDetail, ModelDetail, Refused, ReleaseDetail, Step, StepDetail, TenantDetail,
-    TenantTerms,
+    HourUsage, Identity, InitOutcome, KeyDetail, MeasuredDetail, ModelAbout, ModelAdded, ModelDetail, ModelSummary, ModelVersion,
+    PluginAbout, PluginAdded, PluginDifference, PluginSummary, PluginVersion, Refused, ReleaseDetail, Step, StepDetail,
+    TenantDetail, TenantTerms, TensorDetail, Version, VersionSummary,
 };
 use sandmill_domain::ports::{Body, BoxFuture, Control};
-use sandmill_domain::{Advice, Caller, Code, Fault, FunctionName, JournalLine, Level, Scope, TenantId};
+use sandmill_domain::{Advice, Caller, Code, Fault, FunctionName, JournalLine, Label, Level, Scope, TenantId, Usage};
 
 /// The state that everything is in.
 pub(crate) const REVISION: u64 = 41;
@@ -97,9 +98,11 @@ impl Control for FakePlane {
             }
             if let Ask::Deploy { function, .. } = &asked.ask {
                 before(function)?;
+            }
+            if matches!(asked.ask, Ask::Deploy { .. } | Ask::AddPlugin(_) | Ask::AddModel { .. }) {
                 self.read(body).await.map_err(|fault| Refused::from(fault).at(Step::Receive))?;
             } else {
-                assert!(body.next().await.unwrap().is_none(), "only deployments have a body");
+                assert!(body.next().await.unwrap().is_none(), "only uploads have a body");
             }
             answer(&asked).map(|answer| Answered { revision: REVISION, answer })
         })
@@ -152,7 +155,7 @@ fn answer(asked: &Asked) -> Result<Answer, Refused> {
             find(functions, "function", name.as_str())?;
             Answer::Function(detail(name))
         }
-        Ask::Deploy { function, dry_run } => {
+        Ask::Deploy { function, dry_run, .. } => {
             fails(function)?;
             let previous = functions.contains(&function.as_str()).then_some(2);
             Answer::Deployed(deployment(function, previous, *dry_run))
@@ -171,6 +174,33 @@ fn answer(asked: &Asked) -> Result<Answer, Refused> {
             difference(function, from.0.get(), to.0.get())
         }
         Ask::Delete(_) | Ask::RemoveTenant => Answer::Gone {},
+        Ask::Plugins => Answer::Plugins { plugins: vec![PluginSummary { plugin: label("resize"), versions: vec![listed()] }] },
+        Ask::Plugin(name) => {
+            find(&["resize"], "plugin", name.as_str())?;
+            Answer::Plugin { plugin: name.clone(), versions: vec![plugin_version("1")] }
+        }
+        Ask::AddPlugin(version) => {
+            let added = is_new("resize", version)?;
+            Answer::PluginAdded(Box::new(plugin_added(version, added)))
+        }
+        Ask::RemovePlugin(version) => {
+            find(&["resize"], "plugin", version.name.as_str())?;
+            Answer::Gone {}
+        }
+        Ask::Models => Answer::Models { models: vec![ModelSummary { model: label("digits"), versions: vec![listed()] }] },
+        Ask::Model(name) => {
+            find(&["digits"], "model", name.as_str())?;
+            Answer::Model { model: name.clone(), versions: vec![model_version("1")] }
+        }
+        Ask::AddModel { version, .. } => {
+            let added = is_new("digits", version)?;
+            let (model, version) = (version.name.clone(), model_version(version.version.as_str()));
+            Answer::ModelAdded(Box::new(ModelAdded { model, version, added }))
+        }
+        Ask::RemoveModel(version) => {
+            find(&["digits"], "model", version.name.as_str())?;
+            Answer::Gone {}
+        }
         Ask::Keys => Answer::Keys { keys: keys.iter().map(|id| key(id, &[Scope::Invoke], None)).collect() },
         Ask::AddKey(new) => {
             let expires_at_ms = new.expires_in_seconds.map(|seconds| seconds * 1000);
@@ -178,7 +208,7 @@ fn answer(asked: &Asked) -> Result<Answer, Refused> {
             Answer::KeyAdded { key, secret: "told-once".to_owned() }
         }
         Ask::RevokeKey(id) => {
-            find(keys, "key", id)?;
+            find(keys, "key", id.as_str())?;
             Answer::Gone {}
         }
         Ask::Audit { after } => audit(*after),
@@ -262,12 +292,67 @@ fn difference(function: &FunctionName, from: u64, to: u64) -> Answer {
     Answer::Difference(Difference { function: function.clone(), from, to, manifest, files })
 }
 
+fn label(text: &str) -> Label {
+    Label::new(text).unwrap()
+}
+
+/// Version 1 of what is there has these bytes, and version 2 others.
+fn is_new(known: &str, version: &Version) -> Result<bool, Fault> {
+    match (version.name.as_str() == known, version.version.as_str()) {
+        (true, "1") => Ok(false),
+        (true, "2") => Err(Fault::new(Code::Conflict, "version 2 has other bytes")),
+        _ => Ok(true),
+    }
+}
+
+fn listed() -> VersionSummary {
+    VersionSummary { version: label("1"), added_at_ms: 1_700_000_000_000, file: file() }
+}
+
+fn plugin_version(version: &str) -> PluginVersion {
+    let about = PluginAbout {
+        shape: vec!["preprocess".to_owned(), "postprocess".to_owned()],
+        init: InitOutcome::Failed,
+        why_no_init: Some("it wants its words".to_owned()),
+        grants: vec!["wall_clock".to_owned()],
+        imports: vec!["wasi:clocks/wall-clock@0.2.6".to_owned()],
+        exports: vec!["sandmill:plugin/preprocess@0.1.0".to_owned()],
+    };
+    let used_by = vec![FunctionName::new("digits").unwrap()];
+    PluginVersion { version: label(version), added_at_ms: 1_700_000_000_000, file: file(), about, used_by }
+}
+
+fn plugin_added(version: &Version, added: bool) -> PluginAdded {
+    let difference = PluginDifference {
+        since: label("0"),
+        imports_came: vec!["wasi:clocks/wall-clock@0.2.6".to_owned()],
+        imports_went: Vec::new(),
+        exports_came: Vec::new(),
+        exports_went: Vec::new(),
+    };
+    let (plugin, difference) = (version.name.clone(), added.then_some(difference));
+    PluginAdded { plugin, version: plugin_version(version.version.as_str()), added, difference }
+}
+
+fn model_version(version: &str) -> ModelVersion {
+    let tensor = TensorDetail {
+        name: "x".to_owned(),
+        datatype: "FP32".to_owned(),
+        shape: vec![-1, -1, 64],
+        axes: vec![Some("batch".to_owned()), None, None],
+    };
+    let measured = MeasuredDetail { load_ms: 1.5, run_ms: 0.25, memory_bytes: 1 << 20, batch_rows_max: 8, why_no_batches: None };
+    let about = ModelAbout { inputs: vec![tensor.clone()], outputs: vec![tensor], tensors_left_out: 0, measured: Some(measured) };
+    let files = BTreeMap::from([("model.onnx".to_owned(), file())]);
+    ModelVersion { version: label(version), added_at_ms: 1_700_000_000_000, files, about, used_by: Vec::new() }
+}
+
 fn key(id: &str, scopes: &[Scope], expires_at_ms: Option<u64>) -> KeyDetail {
     KeyDetail { key: id.to_owned(), label: "for the shop".to_owned(), scopes: scopes.to_vec(), expires_at_ms }
 }
 
 fn usage(first: u64) -> Answer {
-    let used = FunctionUsage { requests: 7, plugin_us: 3, ..FunctionUsage::default() };
+    let used = Usage { requests: 7, plugin_us: 3, ..Usage::default() };
     let functions = BTreeMap::from([(FunctionName::new("digits").unwrap(), used)]);
     Answer::Usage { hours: vec![HourUsage { from_ms: first * 3_600_000, functions }] }
 }

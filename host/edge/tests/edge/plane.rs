@@ -1,6 +1,6 @@
 //! The control plane's HTTP: who may ask what, what comes of it, and everything that is refused from the head.
 
-use sandmill_domain::control::{Ask, Quotas, TenantTerms};
+use sandmill_domain::control::{Ask, Form, Quotas, TenantTerms};
 use sandmill_domain::{Scope, TenantId};
 use sandmill_edge::EdgeLimits;
 use serde_json::{Value, json};
@@ -22,6 +22,9 @@ pub(crate) async fn send(client: &mut Client, secret: &str, method: &str, path: 
 
 pub(crate) const JSON: &str = "content-type: application/json\r\n";
 pub(crate) const TAR: &str = "content-type: application/x-tar\r\n";
+pub(crate) const TOML: &str = "content-type: application/toml\r\n";
+pub(crate) const WASM: &str = "content-type: application/wasm\r\n";
+pub(crate) const ONNX: &str = "content-type: application/octet-stream\r\n";
 
 impl Answer {
     /// A problem, whose parts agree with one another.
@@ -50,7 +53,7 @@ enum Need {
 
 /// Each path, what it needs, and what it answers to those who have that. Those of tenants come without their prefix, and whether
 /// an operator may leave it out.
-const PATHS: [(&str, &str, Need, u16, bool); 18] = [
+const PATHS: [(&str, &str, Need, u16, bool); 28] = [
     ("GET", "/openapi.json", Need::Key, 200, true),
     ("GET", "/whoami", Need::Key, 200, true),
     ("GET", "/functions", Need::Has(Scope::Deploy), 200, false),
@@ -60,6 +63,16 @@ const PATHS: [(&str, &str, Need, u16, bool); 18] = [
     ("DELETE", "/functions/digits", Need::Has(Scope::Deploy), 204, false),
     ("POST", "/functions/digits/rollback", Need::Has(Scope::Deploy), 200, false),
     ("GET", "/functions/digits/difference?from=1&to=2", Need::Has(Scope::Deploy), 200, false),
+    ("GET", "/plugins", Need::Has(Scope::Deploy), 200, false),
+    ("GET", "/plugins/resize", Need::Has(Scope::Deploy), 200, false),
+    ("PUT", "/plugins/resize/versions/1", Need::Has(Scope::Deploy), 200, false),
+    ("PUT", "/plugins/resize/versions/3", Need::Has(Scope::Deploy), 201, false),
+    ("DELETE", "/plugins/resize/versions/1", Need::Has(Scope::Deploy), 204, false),
+    ("GET", "/models", Need::Has(Scope::Deploy), 200, false),
+    ("GET", "/models/digits", Need::Has(Scope::Deploy), 200, false),
+    ("PUT", "/models/digits/versions/1", Need::Has(Scope::Deploy), 200, false),
+    ("PUT", "/models/digits/versions/3", Need::Has(Scope::Deploy), 201, false),
+    ("DELETE", "/models/digits/versions/1", Need::Has(Scope::Deploy), 204, false),
     ("GET", "/keys", Need::Has(Scope::Admin), 200, true),
     ("POST", "/keys", Need::Has(Scope::Admin), 201, true),
     ("DELETE", "/keys/k1", Need::Has(Scope::Admin), 204, true),
@@ -74,6 +87,8 @@ const PATHS: [(&str, &str, Need, u16, bool); 18] = [
 fn body_of(method: &str, path: &str) -> (&'static str, &'static [u8]) {
     match (method, path) {
         ("PUT", path) if path.contains("/functions/") => (TAR, b"an archive"),
+        ("PUT", path) if path.contains("/plugins/") => (WASM, b"a component"),
+        ("PUT", path) if path.contains("/models/") => (ONNX, b"a model"),
         ("PUT", _) => (JSON, b"{}"),
         ("POST", path) if path.ends_with("/keys") => (JSON, br#"{"scopes":["invoke"]}"#),
         _ => ("", b""),
@@ -184,6 +199,18 @@ async fn what_is_asked_is_what_was_sent() {
         let Ask::RollBack { to: asked, .. } = server.plane.last().ask else { panic!("to roll back") };
         assert_eq!(asked.map(|release| release.0.get()), to);
     }
+    for (path, headers, form) in [
+        ("/v1/functions/new", TAR, Form::Archive),
+        ("/v1/functions/new", TOML, Form::File),
+        ("/v1/models/m/versions/1", ONNX, Form::File),
+        ("/v1/models/m/versions/1", "content-type: application/gzip\r\n", Form::Archive),
+    ] {
+        assert_eq!(send(&mut client, "acme-deploy", "PUT", path, headers, b"x").await.status, 201, "{path} {headers}");
+        let (Ask::Deploy { form: asked, .. } | Ask::AddModel { form: asked, .. }) = server.plane.last().ask else {
+            panic!("to add something")
+        };
+        assert_eq!(asked, form, "{path} {headers}");
+    }
     let answer = send(&mut client, "acme-deploy", "PUT", "/v1/functions/new?dry_run=true", TAR, b"x").await;
     assert_eq!((answer.status, &answer.json()["dry_run"]), (200, &json!(true)), "a dry run makes nothing");
 }
@@ -198,7 +225,7 @@ async fn what_is_malformed_is_told_precisely() {
     let key = br#"{"scopes":["invoke"]}"#;
     let large = format!(r#"{{"scopes":["invoke"],"label":"{}"}}"#, "x".repeat(17 << 10)).into_bytes();
     let deep = format!(r#"{{"quotas":{}"#, r#"{"a":"#.repeat(2000)).into_bytes();
-    let cases: [Malformed<'_>; 39] = [
+    let cases: [Malformed<'_>; 45] = [
         ("GET", "/v1", "", b"", 404, "nothing is served"),
         ("GET", "/v1/", "", b"", 404, "nothing is served"),
         ("GET", "/v1/nothing", "", b"", 404, "/v1/openapi.json"),
@@ -206,6 +233,12 @@ async fn what_is_malformed_is_told_precisely() {
         ("GET", "/v1/tenants/acme/functions/Digits", "", b"", 404, "no valid name"),
         ("PUT", "/v1/tenants/acme/functions/Digits", TAR, b"x", 400, "no valid name"),
         ("GET", "/v1/functions%2Fdigits", "", b"", 404, "nothing is served"),
+        ("GET", "/v1/tenants/acme/plugins/Resize", "", b"", 404, "does not serve"),
+        ("PUT", "/v1/tenants/acme/plugins/resize/versions/v+1", WASM, b"x", 400, "`v+1` does not serve"),
+        ("PUT", "/v1/tenants/acme/plugins/resize/versions/1", TAR, b"x", 415, "this takes application/wasm"),
+        ("PUT", "/v1/tenants/acme/models/m/versions/1", WASM, b"x", 415, "application/octet-stream or application/x-tar"),
+        ("POST", "/v1/tenants/acme/models/m/versions/1", ONNX, b"x", 405, "PUT and DELETE, not POST"),
+        ("DELETE", "/v1/tenants/acme/models/m/versions/1", "if-none-match: *\r\n", b"", 400, "not here"),
         ("POST", "/v1/whoami", "", b"", 405, "GET and HEAD, not POST"),
         ("PATCH", "/v1/tenants/acme/functions/digits", "", b"", 405, "GET and HEAD and PUT and DELETE, not PATCH"),
         ("GET", "/v1/whoami?x=1", "", b"", 400, "unknown query parameter `x`; known here: none"),
@@ -249,7 +282,7 @@ async fn what_is_malformed_is_told_precisely() {
             "content-type: application/zip\r\n",
             b"x",
             415,
-            "application/x-tar or application/gzip",
+            "application/x-tar or application/gzip or application/toml",
         ),
         ("PUT", "/v1/tenants/acme/functions/digits", "", b"x", 415, "application/x-tar or application/gzip"),
     ];

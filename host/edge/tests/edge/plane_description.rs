@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::client::{Answer, Client};
 use crate::keys::{ask, bearer};
-use crate::plane::{JSON, TAR, send};
+use crate::plane::{JSON, ONNX, TAR, TOML, WASM, send};
 use crate::server::Server;
 
 const PAGE: &str = "http://host/openapi.json";
@@ -83,7 +83,9 @@ async fn every_path_answers_the_methods_that_are_described() {
         if methods.contains("GET") {
             methods.insert("HEAD".to_owned());
         }
-        let path = template.replace("{tenant}", "acme").replace("{function}", "digits").replace("{key}", "k1");
+        let names = [("tenant", "acme"), ("function", "digits"), ("key", "k1"), ("plugin", "resize"), ("model", "digits")];
+        let path = template.replace("{version}", "1");
+        let path = names.iter().fold(path, |path, (part, name)| path.replace(&format!("{{{part}}}"), name));
         let answer = ask(&mut client, "OPTIONS", &path, &bearer("acme-admin")).await;
         let allowed = answer.header("allow").unwrap_or_default().split(", ").map(str::to_owned);
         assert_eq!((answer.status, allowed.collect::<BTreeSet<_>>()), (405, methods), "{template}");
@@ -115,7 +117,7 @@ async fn every_answer_is_as_described() {
     let terms = br#"{"weight":2,"quotas":{"functions_max":3}}"#;
     let added = format!("if-none-match: *\r\n{JSON}");
     // One for each kind of answer, and problems of all kinds.
-    let cases: [Case<'_>; 34] = [
+    let cases: [Case<'_>; 49] = [
         ("GET", "/v1/whoami", "", "", b"", 200),
         ("GET", "/v1/functions", "", "", b"", 200),
         ("GET", "/v1/functions/{function}", "digits", "", b"", 200),
@@ -125,6 +127,21 @@ async fn every_answer_is_as_described() {
         ("DELETE", "/v1/functions/{function}", "digits", "", b"", 204),
         ("POST", "/v1/functions/{function}/rollback", "digits", "", b"", 200),
         ("GET", "/v1/functions/{function}/difference?from=1&to=2", "digits", "", b"", 200),
+        ("PUT", "/v1/functions/{function}", "new", TOML, b"x", 201),
+        ("GET", "/v1/plugins", "", "", b"", 200),
+        ("GET", "/v1/plugins/{plugin}", "resize", "", b"", 200),
+        ("GET", "/v1/plugins/{plugin}", "nothing", "", b"", 404),
+        ("PUT", "/v1/plugins/{plugin}/versions/{version}", "resize", WASM, b"x", 200),
+        ("PUT", "/v1/plugins/{plugin}/versions/{version}", "new", WASM, b"x", 201),
+        ("PUT", "/v1/plugins/{plugin}/versions/{version}", "new", ONNX, b"x", 415),
+        ("DELETE", "/v1/plugins/{plugin}/versions/{version}", "resize", "", b"", 204),
+        ("DELETE", "/v1/plugins/{plugin}/versions/{version}", "nothing", "", b"", 404),
+        ("GET", "/v1/models", "", "", b"", 200),
+        ("GET", "/v1/models/{model}", "digits", "", b"", 200),
+        ("PUT", "/v1/models/{model}/versions/{version}", "digits", ONNX, b"x", 200),
+        ("PUT", "/v1/models/{model}/versions/{version}", "new", TAR, b"x", 201),
+        ("DELETE", "/v1/models/{model}/versions/{version}", "digits", "", b"", 204),
+        ("DELETE", "/v1/models/{model}/versions/{version}", "nothing", "", b"", 404),
         ("GET", "/v1/keys", "", "", b"", 200),
         ("POST", "/v1/keys", "", JSON, key, 201),
         ("DELETE", "/v1/keys/{key}", "k1", "", b"", 204),
@@ -155,7 +172,8 @@ async fn every_answer_is_as_described() {
     assert_eq!(operator.json()["tenant"], Value::Null);
     described.check("GET", "/v1/whoami", &operator);
     for (method, template, name, headers, body, status) in cases {
-        let path = ["{function}", "{key}", "{tenant}"].iter().fold(template.to_owned(), |path, part| path.replace(part, name));
+        let parts = ["{function}", "{key}", "{tenant}", "{plugin}", "{model}"];
+        let path = parts.iter().fold(template.replace("{version}", "1"), |path, part| path.replace(part, name));
         let template = template.split('?').next().unwrap();
         let is_operators = template.starts_with("/v1/tenants");
         let secret = if is_operators { "root-admin" } else { "acme-admin" };

@@ -210,6 +210,16 @@ async fn a_model_that_nobody_calls_goes_and_is_loaded_once_for_all_who_come() {
     }
 }
 
+#[test]
+fn a_model_that_is_being_deployed_is_not_idle() {
+    let engine = start(&EngineOptions::default());
+    let model = engine.load(source(), &sleepy()).unwrap();
+    // Longer than it takes until all models are looked at.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(model.state().stage, ModelStage::Warm);
+    assert_eq!(next(&events(&model)), ModelEvent::Unloaded { reason: UnloadReason::Idle });
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn callers_of_a_model_that_cannot_be_loaded_are_told_when_to_come_again() {
     let engine = start(&EngineOptions::default());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sandmill_domain::ports::{Guest, Plugin, Prepared};
 use sandmill_domain::{Asset, Blame, Code, InstanceBudget, InstancePolicy, Setting};
-use sandmill_sandbox::{LoadError, PluginOptions, Refusal, Snapshot, WasmPlugin};
+use sandmill_sandbox::{LoadError, PluginOptions, Refusal, Snapshot, Started, WasmPlugin};
 
 use crate::guest::{component, init, postprocess, preprocess};
 use crate::harness::{self, Harness, body_of, request, setting, soon};
@@ -144,6 +144,28 @@ async fn an_init_that_refuses_fails_or_never_ends_refuses_the_deployment() {
     let start = format!("(func $spin (loop (br 0))) (start $spin) {} {}", init(""), answer());
     let refusal = harness.0.load(&component("preprocessor-with-init", &start), options).unwrap_err().to_string();
     assert_eq!(refusal, "the plugin's init failed: the plugin ran longer than its plugin_init_time_ms of 50ms");
+}
+
+#[test]
+fn a_component_is_looked_at_without_what_a_function_gives_it() {
+    let harness = Harness::start();
+    let inspect = |component: &[u8]| harness.0.inspect(component, "looked-at");
+    let well = inspect(&guest("")).expect("it is taken");
+    assert_eq!((&well.shape[..], &well.grants[..]), (&["preprocess"][..], &[][..]));
+    assert!(matches!(well.started, Started::Well(Snapshot::Taken { .. })), "{well:?}");
+    assert_eq!(well.exports, ["sandmill:plugin/init@0.1.0", "sandmill:plugin/preprocess@0.1.0"]);
+    // Neither settings nor assets.
+    let wants = guest("(if (i32.or (local.get 1) (local.get 3)) (then)) (if (i32.eqz (local.get 3)) (then (unreachable)))");
+    let failed = inspect(&wants).expect("it is taken").started;
+    assert!(
+        matches!(&failed, Started::Failed(why) if why.starts_with("the plugin's init failed: the plugin trapped")),
+        "{failed:?}"
+    );
+    let none = inspect(&component("preprocessor", &answer())).expect("it is taken");
+    assert_eq!(none.started, Started::Well(Snapshot::NoInit));
+    for bad in [&b"no component"[..], &guest("")[..200]] {
+        assert!(inspect(bad).is_err());
+    }
 }
 
 #[tokio::test]

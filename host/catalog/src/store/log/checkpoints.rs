@@ -8,9 +8,6 @@ use crate::store::codec::{corrupt, decode_checkpoint, encode_checkpoint};
 use crate::store::layout::number;
 use crate::store::state::State;
 
-/// A checkpoint, in bytes; a larger one is not written.
-const CHECKPOINT_BYTES_MAX: u64 = 32 << 20;
-
 /// Checkpoints that are kept: the one before the newest, for readers that have just found it.
 const CHECKPOINTS_KEPT: usize = 2;
 
@@ -38,7 +35,7 @@ impl<S: State> Log<S> {
     /// A checkpoint, checked.
     pub(crate) async fn checkpoint(&self, number: u64) -> Result<Option<Head<S>>, StoreError> {
         let path = self.owner.checkpoint(number);
-        let Some(bytes) = self.store.read(&path, CHECKPOINT_BYTES_MAX).await? else { return Ok(None) };
+        let Some(bytes) = self.store.read(&path, self.options().checkpoint_bytes_max).await? else { return Ok(None) };
         let found = decode_checkpoint::<S>(|| self.store.name(&path), &bytes)?;
         if found.revision != number {
             return Err(corrupt(self.store.name(&path), format!("it is of revision {}", found.revision)));
@@ -49,10 +46,22 @@ impl<S: State> Log<S> {
     /// As well as it can.
     pub(super) async fn write_checkpoint(&self, head: &Head<S>) {
         let bytes = encode_checkpoint(head.revision.0, &*head.state);
-        if bytes.len() as u64 > CHECKPOINT_BYTES_MAX {
+        let (path, max) = (self.owner.checkpoint(head.revision.0), self.options().checkpoint_bytes_max);
+        if bytes.len() as u64 > max {
+            tracing::warn!(
+                checkpoint = self.store.name(&path),
+                bytes = bytes.len(),
+                max,
+                "a state is too large for a checkpoint: starts read more records"
+            );
             return;
         }
-        if self.store.create_once(&self.owner.checkpoint(head.revision.0), &bytes).await.is_err() {
+        if let Err(error) = self.store.create_once(&path, &bytes).await {
+            tracing::warn!(
+                checkpoint = self.store.name(&path),
+                ?error,
+                "no checkpoint could be written: starts read more records"
+            );
             return;
         }
         let old = self.checkpoints().await.unwrap_or_default().into_iter().skip(CHECKPOINTS_KEPT);

@@ -10,7 +10,7 @@ use crate::store::{BlobRef, Entry, SCHEMA};
 /// A record, in bytes.
 pub const RECORD_BYTES_MAX: usize = 1 << 20;
 /// Files of a release or a model.
-pub(super) const FILES_MAX: usize = 256;
+pub const FILES_MAX: usize = 256;
 /// A path of one, in bytes.
 pub(super) const PATH_BYTES_MAX: usize = 255;
 /// A manifest, in bytes.
@@ -18,7 +18,7 @@ pub(super) const MANIFEST_BYTES_MAX: usize = 256 << 10;
 /// All manifests of a tenant's kept releases, in bytes: every host has them in memory.
 pub(super) const MANIFESTS_BYTES_MAX: usize = 16 << 20;
 /// What is known of a plugin or a model, in bytes.
-pub(super) const ABOUT_BYTES_MAX: usize = 16 << 10;
+pub const ABOUT_BYTES_MAX: usize = 16 << 10;
 /// A text for people, in bytes.
 pub(super) const TEXT_BYTES_MAX: usize = 255;
 /// Versions that a release is made of.

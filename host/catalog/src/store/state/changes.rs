@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sandmill_domain::{FunctionName, ReleaseNumber};
+use sandmill_domain::{FunctionName, Label, ReleaseNumber};
 
 use super::bounds::{self, FUNCTION_NAMES_MAX, FUNCTIONS_MAX, PINS_MAX, VERSIONS_MAX, room};
 use super::refusal::Refusal;
 use super::tenant::{Function, Model, Plugin, Release, TenantState, Versions};
 use super::{State, keys};
-use crate::store::{Entry, Label, Pin, TenantChange};
+use crate::store::{Entry, Pin, TenantChange};
 
 impl TenantState {
     fn add_plugin(&mut self, name: &Label, version: &Label, plugin: Plugin) -> Result<(), Refusal> {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use sandmill_domain::Label;
+
 use super::bounds::{KEYS_MAX, malformed, room, text};
 use super::refusal::Refusal;
-use crate::store::{Key, Label};
+use crate::store::Key;
 
 pub(super) fn add(keys: &mut BTreeMap<Label, Key>, key: &Key) -> Result<(), Refusal> {
     if keys.contains_key(&key.id) {

@@ -64,6 +64,9 @@ pub enum Refusal {
     /// One place has one content.
     #[error("upload {0} has another digest or length")]
     OtherBytes(Place),
+    /// Without it nobody could manage tenants any more.
+    #[error("it is the last operator's key, without which nobody could manage tenants any more: make another first")]
+    LastKey,
     /// There are as many as there may be.
     #[error("too many {what}: there may be {max}")]
     TooMany {
@@ -72,6 +75,9 @@ pub enum Refusal {
         /// How many.
         max: usize,
     },
+    /// Whoever changes it has bounds of its own.
+    #[error("the tenant is at a quota: {0}")]
+    Quota(String),
     /// It is longer than it may be.
     #[error("{what} is too long: there may be {max} bytes")]
     TooLong {

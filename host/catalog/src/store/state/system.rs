@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sandmill_domain::TenantId;
+use sandmill_domain::control::Quotas;
+use sandmill_domain::{Label, TenantId};
 use serde::{Deserialize, Serialize};
 
 use super::bounds::{TENANTS_MAX, check_entry, malformed, room};
 use super::refusal::Refusal;
 use super::{State, keys};
-use crate::store::{Entry, Key, Label, Quotas, SystemChange};
+use crate::store::{Entry, Key, SystemChange};
 
 /// What the host's own log says in all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,11 @@ pub struct Tenant {
 }
 
 impl SystemState {
+    /// Tenants that were removed.
+    pub(crate) fn removed(&self) -> impl Iterator<Item = &TenantId> {
+        self.removed.iter()
+    }
+
     /// Those that are served.
     pub fn tenants(&self) -> &BTreeMap<TenantId, Tenant> {
         &self.tenants

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sandmill_domain::{FunctionName, ReleaseNumber};
+use sandmill_domain::{FunctionName, Label, ReleaseNumber};
 use serde::{Deserialize, Serialize};
 
 use super::bounds::RELEASES_KEPT;
 use super::ledger::Ledger;
 use super::refusal::Refusal;
-use crate::store::{BlobRef, Key, Label, Pin};
+use crate::store::{BlobRef, Key, Pin};
 
 /// What a tenant's log says in all. Cheap to copy: releases are shared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,6 +122,11 @@ impl TenantState {
     /// The tenant's.
     pub fn keys(&self) -> &BTreeMap<Label, Key> {
         &self.keys
+    }
+
+    /// The same, and what they have named and name no more, until it is deleted.
+    pub fn stored_blobs(&self) -> impl Iterator<Item = &BlobRef> {
+        self.uploads.live().chain(self.uploads.unnamed().map(|(blob, _since)| blob))
     }
 
     /// Everything that kept releases, plugins and models name, each upload once.

@@ -1,0 +1,154 @@
+//! Whether a model's runs are as short as they were measured, so that they may be made on threads that carry requests: one long run
+//! ends that, for a while. Pure: knows no clock and no thread.
+
+use std::time::{Duration, Instant};
+
+/// A run of more than so many times what was measured has no place on a thread that carries requests,
+const SURPRISE: u32 = 4;
+/// unless it took less than this, where page faults or a busy machine are surprise enough: of 1,000 models that take 15 us, 9 had a run
+/// of 200 to 400 us within seconds. It is half of what a run may take there by default.
+const NO_SURPRISE: Duration = Duration::from_micros(500);
+/// After it, all runs must be short for so long. A machine that halts a processor looks like a long run, and most are that.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Twice as long after each further one, up to this; after this time without one, it is as if there had been none.
+const PAUSE_MAX: Duration = Duration::from_secs(640);
+
+/// What is thought of one model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trust {
+    pause: Duration,
+    /// When its last long run ended, if it runs on threads of its own.
+    away: Option<Instant>,
+    /// When it came back last.
+    returned: Option<Instant>,
+    /// How often it went, not too long after it had come back.
+    surprises: u32,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self { pause: PAUSE, away: None, returned: None, surprises: 0 }
+    }
+}
+
+/// Where the next runs are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Where they are.
+    Stay,
+    /// On threads of the model's own.
+    Leave,
+    /// On the threads that carry requests.
+    Return,
+}
+
+impl Trust {
+    /// A run was measured to take so long, and took so long by its thread's processor time. One that failed says nothing good.
+    pub(crate) fn ran(&mut self, took: Duration, is_good: bool, measured: Duration, now: Instant) -> Verdict {
+        if took > (measured * SURPRISE).max(NO_SURPRISE) {
+            // Several at once are one cause.
+            if self.away.is_none() {
+                let is_forgotten = self.returned.is_some_and(|at| now.saturating_duration_since(at) > PAUSE_MAX);
+                self.surprises = if is_forgotten { 1 } else { self.surprises.saturating_add(1) };
+            }
+            self.away = Some(now);
+            return Verdict::Leave;
+        }
+        if is_good && self.away.is_some_and(|since| now.saturating_duration_since(since) >= self.pause()) {
+            (self.away, self.returned) = (None, Some(now));
+            return Verdict::Return;
+        }
+        Verdict::Stay
+    }
+
+    /// A larger run than those that are made on threads that carry requests, which was no longer than those may be: under load there may be
+    /// no smaller ones.
+    pub(crate) fn ran_larger(&mut self, took: Duration, is_good: bool, measured: Duration, now: Instant) -> Verdict {
+        if took > (measured * SURPRISE).max(NO_SURPRISE) { Verdict::Stay } else { self.ran(took, is_good, measured, now) }
+    }
+
+    fn pause(&self) -> Duration {
+        self.pause.saturating_mul(1 << self.surprises.saturating_sub(1).min(16)).min(PAUSE_MAX)
+    }
+
+    /// The first pause is so long.
+    #[cfg(test)]
+    pub(crate) fn with_pause(pause: Duration) -> Self {
+        Self { pause, ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MEASURED: Duration = Duration::from_micros(200);
+    const SHORT: Duration = Duration::from_micros(700);
+    const LONG: Duration = Duration::from_micros(801);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn one_long_run_ends_it_and_short_ones_bring_it_back() {
+        let (mut trust, now) = (Trust::default(), Instant::now());
+        let mut ran = |took, is_good, after: u32| trust.ran(took, is_good, MEASURED, now + after * SECOND);
+        assert_eq!(ran(SHORT, true, 0), Verdict::Stay);
+        assert_eq!(ran(LONG, true, 0), Verdict::Leave);
+        assert_eq!(ran(SHORT, true, 4), Verdict::Stay);
+        assert_eq!(ran(LONG, true, 4), Verdict::Leave, "whoever missed that hears it again");
+        assert_eq!(ran(SHORT, true, 8), Verdict::Stay, "from the last one");
+        assert_eq!(ran(SHORT, false, 9), Verdict::Stay, "it failed");
+        assert_eq!(ran(SHORT, true, 9), Verdict::Return);
+        assert_eq!(ran(SHORT, true, 9), Verdict::Stay);
+    }
+
+    #[test]
+    fn a_model_that_surprises_again_is_away_for_longer_each_time() {
+        let (mut trust, mut now) = (Trust::default(), Instant::now());
+        let mut away = |here: Duration| {
+            now += here;
+            assert_eq!(trust.ran(LONG, true, MEASURED, now), Verdict::Leave);
+            let left = now;
+            while trust.ran(SHORT, true, MEASURED, now) != Verdict::Return {
+                now += SECOND;
+            }
+            (now - left).as_secs()
+        };
+        let pauses = Vec::from_iter((0..10).map(|_| away(3 * SECOND)));
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 640, 640]);
+        assert_eq!(away(PAUSE_MAX), 640);
+        assert_eq!(away(PAUSE_MAX + SECOND), 5, "forgotten");
+    }
+
+    #[test]
+    fn larger_runs_only_speak_for_a_model() {
+        let (mut trust, now) = (Trust::default(), Instant::now());
+        assert_eq!(trust.ran_larger(LONG, true, MEASURED, now), Verdict::Stay);
+        assert_eq!(trust.ran(LONG, true, MEASURED, now), Verdict::Leave);
+        assert_eq!(trust.ran_larger(LONG, true, MEASURED, now + 5 * SECOND), Verdict::Stay);
+        assert_eq!(trust.ran_larger(SHORT, true, MEASURED, now + 5 * SECOND), Verdict::Return);
+    }
+
+    #[test]
+    fn what_is_short_enough_for_everybody_surprises_nobody() {
+        let (mut trust, now) = (Trust::default(), Instant::now());
+        assert_eq!(trust.ran(NO_SURPRISE, true, Duration::from_micros(1), now), Verdict::Stay);
+        assert_eq!(trust.ran(NO_SURPRISE + Duration::from_nanos(1), true, Duration::from_micros(1), now), Verdict::Leave);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_returns_who_has_not_left(runs in prop::collection::vec((0_u64..3000, any::<bool>(), 0_u64..30), 0..200)) {
+            let (mut trust, mut now, mut away) = (Trust::default(), Instant::now(), false);
+            for (micros, is_good, seconds) in runs {
+                now += Duration::from_secs(seconds);
+                match trust.ran(Duration::from_micros(micros), is_good, MEASURED, now) {
+                    Verdict::Leave => away = true,
+                    Verdict::Return => prop_assert!(std::mem::replace(&mut away, false)),
+                    Verdict::Stay => (),
+                }
+            }
+        }
+    }
+}
