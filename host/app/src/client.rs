@@ -7,6 +7,7 @@ mod audit;
 mod changes;
 mod deploy;
 mod functions;
+mod hearing;
 mod http;
 mod keys;
 mod logs;

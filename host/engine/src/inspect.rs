@@ -7,15 +7,20 @@
 //!
 //! <https://github.com/onnx/onnx/blob/v1.23.2/onnx/onnx.proto>, <https://protobuf.dev/programming-guides/encoding/>
 
+mod calls;
 mod refusal;
+mod tensor;
+#[cfg(test)]
+mod tests;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
+use calls::{Body, Functions};
 pub use refusal::Refusal;
 use refusal::{label, shown};
-use wire::{Value, next_field, texts, varint};
+use tensor::{Dense, Sparse, bits, bits_min};
+use wire::{Value, next_field, texts};
 
 /// Of all graphs and functions, and once more when each call of a function is replaced by its body. Exports of large
 /// networks have tens of thousands; the runtime needs 11 s and 600 MiB for a mere chain of as many as this.
@@ -31,11 +36,6 @@ const ATTRIBUTES_MAX: usize = 1_000_000;
 const PARTS_MAX: usize = 10_000_000;
 /// Each graph within a graph is three messages deeper, and protobuf reads 100. Types within types are held to the same.
 const GRAPH_DEPTH_MAX: usize = 32;
-/// Graphs and functions within one another when each call of a function is replaced by its body. The runtime recurses: on a
-/// thread with a stack of 2 MiB it crashes somewhere between 500 and 1000 functions.
-const CALL_DEPTH_MAX: usize = 64;
-/// numpy's own bound since its version 2; ONNX has none.
-const RANK_MAX: usize = 64;
 /// Sparse tensors when they are made dense, all together: the runtime does so at once, and holds each twice meanwhile.
 const SPARSE_BYTES_MAX: u64 = 256 << 20;
 
@@ -96,7 +96,7 @@ pub(crate) fn inspect(file: &[u8]) -> Result<Seen, Refusal> {
     let functions = read_heads(file)?;
     let mut walk = Walk::new(file, &functions);
     walk.model(file)?;
-    check_calls(&walk.bodies)?;
+    calls::check(&walk.bodies)?;
     Ok(Seen { nodes: walk.nodes.seen, ..walk.seen })
 }
 
@@ -144,70 +144,6 @@ fn reads_onnx(mut import: &[u8]) -> Result<bool, Refusal> {
 /// ONNX's own domain has two names.
 fn plain(domain: &[u8]) -> &[u8] {
     if domain == b"ai.onnx" { b"" } else { domain }
-}
-
-/// An operator: domain, name, and which of several with this name.
-type Operator<'a> = [&'a [u8]; 3];
-
-/// The functions that a model brings.
-#[derive(Default)]
-struct Functions<'a> {
-    count: usize,
-    places: BTreeMap<Operator<'a>, usize>,
-    domains: BTreeSet<&'a [u8]>,
-}
-
-impl<'a> Functions<'a> {
-    fn add(&mut self, function: &'a [u8]) -> Result<(), Refusal> {
-        let [name, domain, overload] = texts(function, [1, 10, 13])?;
-        self.count += 1;
-        // Of two with one name, the runtime takes the last.
-        self.places.insert([plain(domain), name, overload], self.count);
-        self.domains.insert(domain);
-        Ok(())
-    }
-}
-
-/// The graph, or what a function consists of.
-#[derive(Clone, Default)]
-struct Body {
-    nodes: u64,
-    /// The places of the functions that it calls, and in how many graphs each call lies.
-    calls: Vec<(usize, usize)>,
-}
-
-/// Checks what becomes of a model whose calls are replaced by what they call: a function that calls one twice, which calls one
-/// twice, makes a billion nodes in thirty lines.
-fn check_calls(bodies: &[Body]) -> Result<(), Refusal> {
-    let mut callers = vec![0_usize; bodies.len()];
-    bodies.iter().flat_map(|body| &body.calls).for_each(|(callee, _)| callers[*callee] += 1);
-    // The model's own graph has the first place, and nobody calls it.
-    let (mut times, mut depths) = (vec![0_u64; bodies.len()], vec![0_usize; bodies.len()]);
-    times[0] = 1;
-    let mut ready: Vec<usize> = (0..bodies.len()).filter(|place| callers[*place] == 0).collect();
-    let (mut done, mut nodes) = (0, 0_u64);
-    while let Some(place) = ready.pop() {
-        done += 1;
-        nodes = nodes.saturating_add(times[place].saturating_mul(bodies[place].nodes));
-        for (callee, depth) in &bodies[place].calls {
-            times[*callee] = times[*callee].saturating_add(times[place]);
-            depths[*callee] = depths[*callee].max(depths[place] + depth);
-            callers[*callee] -= 1;
-            if callers[*callee] == 0 {
-                ready.push(*callee);
-            }
-        }
-    }
-    if done < bodies.len() {
-        return Err(Refusal::Circle);
-    }
-    if depths.iter().any(|depth| *depth > CALL_DEPTH_MAX) {
-        return Err(Refusal::TooDeep { what: "functions and graphs", max: CALL_DEPTH_MAX });
-    }
-    if nodes > NODES_MAX as u64 {
-        return Err(Refusal::TooMany { what: "nodes when its functions are inlined", max: NODES_MAX });
-    }
-    Ok(())
 }
 
 /// How many there are of something.
@@ -504,329 +440,5 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(())
-    }
-}
-
-/// A tensor, as far as it was read.
-#[derive(Clone, Copy, Default)]
-struct Dense<'a> {
-    name: &'a [u8],
-    shape: Shape,
-    data_type: u64,
-    raw_bytes: Option<u64>,
-    is_external: bool,
-    location: &'a [u8],
-}
-
-impl<'a> Dense<'a> {
-    fn read_external(&mut self, entry: &'a [u8]) -> Result<(), Refusal> {
-        self.is_external = true;
-        let [key, value] = texts(entry, [1, 2])?;
-        if key == b"location" {
-            self.location = value;
-        }
-        Ok(())
-    }
-}
-
-/// A sparse tensor, as far as it was read.
-#[derive(Default)]
-struct Sparse<'a> {
-    values: Option<Dense<'a>>,
-    indices: Option<Dense<'a>>,
-    shape: Shape,
-}
-
-/// The sizes of a tensor's axes, multiplied as they come.
-#[derive(Clone, Copy)]
-struct Shape {
-    rank: usize,
-    is_negative: bool,
-    /// None when they are more than an `i64` counts.
-    elements: Option<i64>,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Self { rank: 0, is_negative: false, elements: Some(1) }
-    }
-}
-
-impl Shape {
-    /// Protobuf writes a list one by one, or packed, and reads both.
-    fn read(&mut self, sizes: Value<'_>) -> Result<(), Refusal> {
-        match sizes {
-            Value::Number(size) => self.push(size.cast_signed()),
-            Value::Bytes(mut packed) => {
-                while !packed.is_empty() {
-                    self.push(varint(&mut packed)?.cast_signed());
-                }
-            }
-            Value::Other => {}
-        }
-        Ok(())
-    }
-
-    fn push(&mut self, size: i64) {
-        self.rank += 1;
-        self.is_negative |= size < 0;
-        self.elements = self.elements.and_then(|elements| elements.checked_mul(size));
-    }
-
-    fn elements(&self) -> Result<u64, &'static str> {
-        if self.rank > RANK_MAX {
-            return Err("more than 64 axes");
-        }
-        if self.is_negative {
-            return Err("an axis of a negative size");
-        }
-        self.elements.and_then(|elements| u64::try_from(elements).ok()).ok_or("more elements than can be counted")
-    }
-}
-
-/// The width of an element in memory, by the number of its type.
-fn bits(data_type: u64) -> u64 {
-    match data_type {
-        2 | 3 | 9 | 17..=20 | 24 => 8,
-        4 | 5 | 10 | 16 => 16,
-        1 | 6 | 12 => 32,
-        7 | 11 | 13 | 14 => 64,
-        15 => 128,
-        // A C++ string.
-        8 => 256,
-        21..=23 => 4,
-        // Of two bits, or of a type that the runtime will refuse.
-        _ => 2,
-    }
-}
-
-/// The width of an element in the file at least, where it is not raw: integers are as short as their value, a byte for a zero,
-/// and halves are written as integers. Floats and what consists of them are not.
-fn bits_min(data_type: u64) -> u64 {
-    match data_type {
-        1 | 11 | 14 | 15 => bits(data_type),
-        _ => bits(data_type).min(8),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    //! What hostile models are refused with is in `tests/hostile_models.rs`.
-
-    use std::fs;
-    use std::path::PathBuf;
-
-    use proptest::prelude::*;
-    use prost::Message;
-
-    use super::*;
-
-    /// Graphs, and what they can hide in, for prost: it writes them, and reads them by another hand.
-    #[derive(Clone, PartialEq, Message)]
-    struct Model {
-        #[prost(int64, optional, tag = "1")]
-        ir_version: Option<i64>,
-        #[prost(message, optional, tag = "7")]
-        graph: Option<Graph>,
-        #[prost(message, repeated, tag = "8")]
-        opset_import: Vec<Opset>,
-        #[prost(message, repeated, tag = "25")]
-        functions: Vec<Function>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Opset {
-        #[prost(int64, optional, tag = "2")]
-        version: Option<i64>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Function {
-        #[prost(message, repeated, tag = "7")]
-        node: Vec<Node>,
-        #[prost(message, repeated, tag = "11")]
-        attribute_proto: Vec<Attribute>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Graph {
-        #[prost(message, repeated, tag = "1")]
-        node: Vec<Node>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Node {
-        #[prost(bytes = "vec", optional, tag = "4")]
-        op_type: Option<Vec<u8>>,
-        #[prost(message, repeated, tag = "5")]
-        attribute: Vec<Attribute>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    struct Attribute {
-        #[prost(message, optional, tag = "6")]
-        g: Option<Graph>,
-        #[prost(message, repeated, tag = "11")]
-        graphs: Vec<Graph>,
-    }
-
-    fn model(node: Vec<Node>, functions: Vec<Function>) -> Model {
-        let opset_import = vec![Opset { version: Some(21) }];
-        Model { ir_version: Some(10), graph: Some(Graph { node }), opset_import, functions }
-    }
-
-    fn node(op_type: &str, attribute: Vec<Attribute>) -> Node {
-        Node { op_type: Some(op_type.into()), attribute }
-    }
-
-    fn body(node: Node) -> Attribute {
-        Attribute { g: Some(Graph { node: vec![node] }), ..Attribute::default() }
-    }
-
-    #[test]
-    fn control_flow_is_seen_wherever_it_hides() {
-        let neg = || node("Neg", vec![]);
-        let hidden = |op_type| Function { node: vec![neg(), node(op_type, vec![])], ..Function::default() };
-        let default = Function { attribute_proto: vec![body(neg())], ..Function::default() };
-        let graphs = Attribute { graphs: vec![Graph::default(), Graph { node: vec![neg()] }], ..Attribute::default() };
-        let cases = [
-            ("none", model(vec![neg(), neg()], vec![hidden("Neg")]), false, 4),
-            ("a name alone", model(vec![node("Looping", vec![])], vec![]), false, 1),
-            ("a loop", model(vec![neg(), node("Loop", vec![])], vec![]), true, 2),
-            ("a scan", model(vec![node("Scan", vec![])], vec![]), true, 1),
-            ("a branch", model(vec![node("If", vec![body(neg())])], vec![]), true, 2),
-            ("a loop of another name", model(vec![node("SequenceMap", vec![body(neg())])], vec![]), true, 2),
-            ("a list of graphs", model(vec![node("Neg", vec![graphs])], vec![]), true, 2),
-            ("a branch in a graph", model(vec![node("Neg", vec![body(node("If", vec![]))])], vec![]), true, 2),
-            ("a loop in a function", model(vec![], vec![hidden("Neg"), hidden("Loop")]), true, 4),
-            ("a graph that a function's attribute defaults to", model(vec![], vec![default]), true, 1),
-        ];
-        for (name, model, control_flow, nodes) in cases {
-            assert_eq!(inspect(&model.encode_to_vec()), Ok(Seen { control_flow, nodes, ..Seen::default() }), "{name}");
-        }
-    }
-
-    #[test]
-    fn operators_that_make_runs_hard_to_tell_are_seen() {
-        let seen = |op_type| inspect(&model(vec![node("Neg", vec![]), node(op_type, vec![])], vec![]).encode_to_vec()).unwrap();
-        assert!(seen("Range").sized_by_values && seen("Expand").sized_by_values && !seen("MatMul").sized_by_values);
-        assert!(seen("DynamicQuantizeLinear").mixes_rows && !seen("QuantizeLinear").mixes_rows);
-    }
-
-    #[test]
-    fn axes_that_vary_are_seen_unless_they_are_first() {
-        /// A message's field, of fewer than 128 bytes.
-        fn field(number: u8, parts: &[Vec<u8>]) -> Vec<u8> {
-            let content = parts.concat();
-            [vec![number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat()
-        }
-        let (fixed, named, unknown) = (vec![0x08, 3], field(2, &[b"n".to_vec()]), vec![]);
-        let negative = [vec![0x08], vec![0xff; 9], vec![0x01]].concat();
-        let seen = |axes: &[&Vec<u8>]| {
-            let axes = Vec::from_iter(axes.iter().map(|axis| field(1, &[axis.to_vec()])));
-            let input = field(11, &[field(2, &[field(1, &[field(2, &axes)])])]);
-            inspect(&[model(vec![], vec![]).encode_to_vec(), field(7, &[input])].concat()).unwrap().free_axes
-        };
-        assert!(!seen(&[]) && !seen(&[&fixed, &fixed]) && !seen(&[&named, &fixed]) && !seen(&[&unknown, &fixed]));
-        for free in [&named, &unknown, &negative] {
-            assert!(seen(&[&fixed, free]) && seen(&[&named, &fixed, free]), "{free:?}");
-        }
-    }
-
-    /// The models of the tests and of those examples that were fetched or made.
-    fn real_models() -> Vec<PathBuf> {
-        let list = |folder: PathBuf| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let tests = list(folder.join("tests/models")).filter(|path| path.extension().is_some_and(|kind| kind == "onnx"));
-        let examples = list(folder.join("../../examples")).map(|example| example.join("model.onnx"));
-        tests.chain(examples.filter(|path| path.is_file())).collect()
-    }
-
-    #[test]
-    fn real_models_pass() {
-        let models = real_models();
-        assert!(models.len() > 18, "{models:?}");
-        for path in models.iter().filter(|path| !path.ends_with("external.onnx")) {
-            let seen = inspect(&fs::read(path).unwrap()).unwrap_or_else(|refusal| panic!("{}: {refusal}", path.display()));
-            assert!(seen.nodes > 0, "{}", path.display());
-            let has_loop = path.ends_with("loop.onnx") || path.ends_with("endless.onnx");
-            assert!(seen.control_flow || !has_loop, "{}", path.display());
-        }
-    }
-
-    #[test]
-    fn counts_end_where_they_say() {
-        let with = |nodes| inspect(&model(vec![Node::default(); nodes], vec![]).encode_to_vec());
-        assert_eq!(with(NODES_MAX), Ok(Seen { nodes: NODES_MAX, ..Seen::default() }));
-        assert_eq!(with(NODES_MAX + 1), Err(Refusal::TooMany { what: "nodes", max: NODES_MAX }));
-        let nested = |graphs| {
-            let innermost = (1..graphs).fold(node("Neg", vec![]), |inner, _| node("If", vec![body(inner)]));
-            inspect(&model(vec![innermost], vec![]).encode_to_vec())
-        };
-        assert_eq!(nested(GRAPH_DEPTH_MAX).map(|seen| seen.nodes), Ok(GRAPH_DEPTH_MAX));
-        assert_eq!(nested(GRAPH_DEPTH_MAX + 1), Err(Refusal::TooDeep { what: "graphs", max: GRAPH_DEPTH_MAX }));
-    }
-
-    #[test]
-    fn names_are_printable_and_short() {
-        let long = "x".repeat(200);
-        let cut = format!("{}…", "x".repeat(128));
-        let cases = [
-            ("layer.0/Conv_1", "layer.0/Conv_1"),
-            ("größe [\"n\"] \\ 'm'", "größe [\"n\"] \\ 'm'"),
-            ("", ""),
-            ("`; rm", "?; rm"),
-            ("a\nb\x1b[31m\u{202e}\u{200b}", "a?b?[31m??"),
-            (&long, &cut),
-        ];
-        for (name, expected) in cases {
-            assert_eq!(shown(name.as_bytes()), expected);
-        }
-        assert_eq!(shown(b"a\xff\0b"), "a??b");
-    }
-
-    /// All nodes, as prost finds them.
-    fn count(nodes: &[Node]) -> usize {
-        nodes.iter().map(|node| 1 + count_within(&node.attribute)).sum()
-    }
-
-    fn count_within(attributes: &[Attribute]) -> usize {
-        attributes.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)).map(|graph| count(&graph.node)).sum()
-    }
-
-    /// What passes has the nodes that prost finds in it, if prost, which is stricter about fields of a wrong kind, reads it.
-    fn check_against_prost(bytes: &[u8]) {
-        if let (Ok(seen), Ok(model)) = (inspect(bytes), Model::decode(bytes)) {
-            let functions = model.functions.iter().map(|body| count(&body.node) + count_within(&body.attribute_proto));
-            let graph = model.graph.iter().map(|graph| count(&graph.node));
-            assert_eq!(seen.nodes, graph.chain(functions).sum::<usize>());
-        }
-    }
-
-    /// A small model with a loop, an initialiser and an attribute of each kind that matters.
-    const SMALL: &[u8] = include_bytes!("../tests/models/endless.onnx");
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            check_against_prost(&bytes);
-        }
-
-        #[test]
-        fn a_mutated_model_is_read_as_prost_reads_it(
-            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
-            cut in any::<prop::sample::Index>(),
-            again in any::<prop::sample::Index>(),
-        ) {
-            let mut bytes = SMALL.to_vec();
-            for (place, byte) in &changes {
-                bytes[place.index(SMALL.len())] = *byte;
-            }
-            check_against_prost(&bytes);
-            check_against_prost(&bytes[..cut.index(bytes.len())]);
-            // One after another, they are one model to protobuf.
-            check_against_prost(&[&bytes, &SMALL[again.index(SMALL.len())..]].concat());
-            check_against_prost(&[SMALL, &bytes].concat());
-        }
     }
 }

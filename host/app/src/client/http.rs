@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::ServerUrl;
+use super::hearing::Hearing;
 
 /// For a connection, TLS included.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
@@ -99,6 +100,7 @@ pub(crate) async fn exchange(how: &Exchange<'_>, mut request: Request<Body>) -> 
         .map_err(|error| failed(format!("{error}; is the server running, and is this its address?")))?;
     // A request is one piece, and nothing is gained by waiting for a second one.
     let _best_effort = stream.set_nodelay(true);
+    let stream = Hearing::new(stream);
     if !server.is_https {
         return within(how, talk(stream, request, how.bytes_max)).await;
     }
