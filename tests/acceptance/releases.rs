@@ -55,6 +55,43 @@ fn what_is_deployed_answers_and_what_was_before_is_one_call_away() {
     assert_eq!(deploy(&server, FUNCTION, 9)["release"], 5, "numbers do not come back");
 }
 
+/// A new plugin costs no second copy of the model, and the model needs no file of a release that is gone.
+#[test]
+fn releases_of_the_same_model_have_it_together() {
+    let shop = Workshop::new();
+    let store = shop.path().join("store");
+    let server = host(&store);
+    let model = || ask(&server, "GET", "/functions/echo/models", "").json()["models"][0].clone();
+    let runs = || model()["served"].as_u64().expect("a number");
+    let is_kept = |deployed: &Value| deployed["models"][0]["kept"].as_bool().expect("whether it is");
+    assert!(!is_kept(&deploy(&server, FUNCTION, 1)));
+    let before = runs();
+    for release in 2..=5 {
+        assert!((0..3).all(|_| answers(&server, release - 1)));
+        assert!(is_kept(&deploy(&server, FUNCTION, release)), "of release {}", release - 1);
+    }
+    assert!(runs() >= before + 12, "it is the same session");
+    // Two of those releases are gone, and with them the folder that the model was read from first, if nobody holds it.
+    let folders = || std::fs::read_dir(shop.path().join("work")).expect("a folder").flatten().flat_map(|host| walk(&host.path()));
+    let models = || folders().filter(|path| path.ends_with("model.onnx")).count();
+    wait_until("one file is left of five", || models() == 1);
+    assert_eq!(server.post("/v2/repository/models/echo/unload", "").status, 200);
+    wait_until("it goes", || model()["stage"] == "unloaded");
+    assert!(answers(&server, 5), "{}", server.log());
+    // Going back does not have it loaded, nor does what is spare have it unloaded.
+    assert_eq!(ask(&server, "POST", &format!("{FUNCTION}/rollback"), "").status, 200);
+    assert!(answers(&server, 4) && model()["stage"] == "warm");
+    // Run in another way, it is another model.
+    let other = put(&server, FUNCTION, &archive(&manifest(6).replace("[model]", "[model]\nbatch_max = 7")));
+    assert!(other.status == 200 && !is_kept(&other.json()), "{other:?}");
+    assert!(answers(&server, 6));
+    // Kept releases that are loaded at a start are no exception.
+    drop(server);
+    let server = host(&store);
+    let versions = || server.get("/v2/models/echo").json()["versions"].as_array().map_or(0, Vec::len);
+    wait_until("all three are there, and two models", || versions() == 3 && models() == 2);
+}
+
 #[test]
 fn a_deployment_that_fails_changes_nothing_and_says_where_it_failed() {
     let shop = Workshop::new();

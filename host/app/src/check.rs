@@ -29,7 +29,8 @@ pub(crate) fn run(options: &CheckOptions, json: bool) -> Result<()> {
     for spec in &specs {
         let account = Account::new(config.tenant_limits());
         let (tenant, number, journal) = (TenantId::local(), ReleaseNumber::FIRST, Arc::default());
-        let place = Place { tenant, number, known: false, account, journal };
+        let (folder, beside) = (None, Vec::new());
+        let place = Place { tenant, number, known: false, account, journal, folder, beside };
         let deployed = deployer.deploy(spec, &place)?;
         let text = describe(spec, &deployed);
         if json {
@@ -50,12 +51,12 @@ fn describe(spec: &FunctionSpec, deployed: &Deployed) -> String {
     let mut line = |args: std::fmt::Arguments<'_>| {
         let _infallible = write!(text, "\n  {args}");
     };
-    for (model, Measured { name, times, placement, profile }) in deployed.models.iter().zip(&deployed.measured) {
+    for (loaded, Measured { name, times, placement, profile, .. }) in deployed.models.iter().zip(&deployed.measured) {
         let LoadTimes { load, warm_up, run } = times;
         line(format_args!("{name}: loaded in {load:.1?}, warm in {warm_up:.1?}, then {run:.1?} a run"));
         line(format_args!("  provider: {}", describe_placement(placement)));
         describe_profile(profile).iter().for_each(|text| line(format_args!("  {text}")));
-        let signature = &model.info().signature;
+        let signature = &loaded.model.info().signature;
         signature.inputs.iter().for_each(|spec| line(format_args!("  takes {spec}")));
         signature.outputs.iter().for_each(|spec| line(format_args!("  gives {spec}")));
     }

@@ -3,19 +3,21 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use bytes::Bytes;
-use sandmill_catalog::{Digest, FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
-use sandmill_domain::ports::{Model, Plugin, Share};
+use sandmill_catalog::{FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
+use sandmill_domain::ports::{Model, Plugin};
 use sandmill_domain::{FunctionLimits, Journal, ModelProfile, ReleaseNumber, TenantId, TenantLimits};
-use sandmill_engine::{Engine, LoadTimes, ModelOptions, ModelSource, OnnxModel, Placement};
+use sandmill_engine::{Engine, LoadTimes, ModelOptions, OnnxModel, Placement};
 use sandmill_pipeline::{Account, Plugins, Release, ReleaseParts};
 use sandmill_sandbox::{Loaded as PluginLoaded, PluginOptions, Sandbox, WasmPlugin};
+use tempfile::TempDir;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
+
+use crate::loaded_model::{LoadedModel, ModelWish};
 
 /// How long a release that was deployed once may take for its sample request when it is loaded again: others wait.
 const KNOWN_SAMPLE_TIME: Duration = Duration::from_secs(60);
@@ -44,6 +46,10 @@ pub(crate) struct Place {
     pub(crate) account: Arc<Account>,
     /// Where its plugins' lines go besides the host's log.
     pub(crate) journal: Arc<Journal>,
+    /// Its files, if they are to go with its models; none for a folder that is not ours.
+    pub(crate) folder: Option<Arc<TempDir>>,
+    /// What is loaded of the function already.
+    pub(crate) beside: Vec<Arc<LoadedModel>>,
 }
 
 /// The plugins of a function, and how each file came to be one.
@@ -56,7 +62,7 @@ struct Loaded {
 pub(crate) struct Deployed {
     pub(crate) release: Arc<Release>,
     /// All of them, a handler's too.
-    pub(crate) models: Vec<Arc<OnnxModel>>,
+    pub(crate) models: Vec<Arc<LoadedModel>>,
     /// What was measured of each, in the same order.
     pub(crate) measured: Vec<Measured>,
     /// By the plugins' files.
@@ -68,6 +74,8 @@ pub(crate) struct Deployed {
 /// What was measured of a model.
 pub(crate) struct Measured {
     pub(crate) name: String,
+    /// Whether another release that is loaded has it as well, so that it was not loaded again.
+    pub(crate) kept: bool,
     pub(crate) times: LoadTimes,
     pub(crate) placement: Placement,
     pub(crate) profile: ModelProfile,
@@ -92,15 +100,8 @@ impl Deployer {
         if !place.known {
             check_tenant_limits(&spec.limits, &place.account.limits())?;
         }
-        let files: Vec<Arc<ModelFile>> = spec.models.iter().map(|model| ModelFile::of(&model.file)).collect();
-        let models = spec
-            .models
-            .iter()
-            .zip(&files)
-            .map(|(model, file)| self.load_model(model, file, place))
-            .collect::<Result<Vec<_>>>()?;
-        let loaded: Vec<Arc<OnnxModel>> = models.into_iter().map(Arc::new).collect();
-        let models: Vec<Arc<dyn Model>> = loaded.iter().map(|model| Arc::clone(model) as Arc<dyn Model>).collect();
+        let loaded = spec.models.iter().map(|model| self.load_model(model, place)).collect::<Result<Vec<_>>>()?;
+        let models: Vec<Arc<dyn Model>> = loaded.iter().map(|loaded| Arc::clone(&loaded.model) as Arc<dyn Model>).collect();
         let Loaded { plugins, loads } = self.load_plugins(spec, &models, place)?;
         let model = models.first().filter(|_| plugins.handler.is_none()).cloned();
         if model.is_none() && plugins.pre.is_none() && plugins.handler.is_none() {
@@ -120,8 +121,9 @@ impl Deployer {
         }));
         let sample = spec.sample.as_ref().map(|sample| self.rehearse(&release, sample, place.known)).transpose()?;
         // Of the shapes that the sample has brought.
-        let measured = loaded.iter().map(|model| measured(model)).collect();
-        files.iter().for_each(|file| file.forget());
+        let is_kept = |loaded| place.beside.iter().any(|other| Arc::ptr_eq(other, loaded));
+        let measured = loaded.iter().map(|loaded| measured(&loaded.model, is_kept(loaded))).collect();
+        loaded.iter().for_each(|loaded| loaded.forget_file());
         Ok(Deployed { release, models: loaded, measured, loads, sample })
     }
 
@@ -137,10 +139,7 @@ impl Deployer {
         Ok(())
     }
 
-    fn load_model(&self, model: &ModelSpec, file: &Arc<ModelFile>, place: &Place) -> Result<OnnxModel> {
-        let file = Arc::clone(file);
-        let share = Some(Arc::clone(&place.account) as Arc<dyn Share>);
-        let source = ModelSource { name: model.name.clone(), read: Arc::new(move || file.read()), share };
+    fn load_model(&self, model: &ModelSpec, place: &Place) -> Result<Arc<LoadedModel>> {
         let defaults = self.model_options.clone();
         let options = ModelOptions {
             threads: model.threads.unwrap_or(defaults.threads),
@@ -156,7 +155,9 @@ impl Deployer {
             owner: place.tenant.to_string(),
             ..defaults
         };
-        self.engine.load(source, &options).with_context(|| model.file.name.clone())
+        let (folder, share) = (place.folder.clone(), Arc::clone(&place.account) as _);
+        let wish = ModelWish { name: &model.name, file: &model.file, folder, options, share };
+        LoadedModel::of(wish, &place.beside, &self.engine)
     }
 
     fn load_plugins(&self, spec: &FunctionSpec, models: &[Arc<dyn Model>], place: &Place) -> Result<Loaded> {
@@ -251,33 +252,10 @@ fn check_tenant_limits(limits: &FunctionLimits, tenant: &TenantLimits) -> Result
     Ok(())
 }
 
-/// A model's file: in memory until its function is made; then, for every further session, as it lies on disk, if it is still the same.
-struct ModelFile {
-    path: PathBuf,
-    sha256: Digest,
-    len: usize,
-    first: Mutex<Option<Bytes>>,
-}
-
-impl ModelFile {
-    fn of(file: &FileContent) -> Arc<Self> {
-        let first = Mutex::new(file.bytes.clone());
-        Arc::new(Self { path: file.path.clone(), sha256: file.sha256, len: file.len, first })
-    }
-
-    fn read(&self) -> Result<Bytes, String> {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        first.map_or_else(|| FileContent::read_again(&self.path, self.sha256, self.len), Ok)
-    }
-
-    fn forget(&self) {
-        *self.first.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-fn measured(model: &OnnxModel) -> Measured {
+fn measured(model: &OnnxModel, kept: bool) -> Measured {
     Measured {
         name: model.info().name.clone(),
+        kept,
         times: model.load_times(),
         placement: model.placement().clone(),
         profile: model.measure().clone(),

@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use sandmill_domain::ports::Model;
 use sandmill_domain::{FunctionName, ModelEvent, ReleaseNumber, TenantId};
-use sandmill_engine::OnnxModel;
 use sandmill_pipeline::{Pipeline, Release, Served};
 use sandmill_sandbox::{Loaded, Snapshot};
 use sandmill_telemetry::{PluginLoad, Telemetry};
-use tempfile::TempDir;
 
 use crate::deploy::{Deployed, Deployer, Measured};
+use crate::loaded_model::LoadedModel;
 
 /// What this host has loaded.
 pub(crate) struct Holdings {
@@ -42,26 +41,27 @@ pub(crate) struct Held {
     noted: AtomicBool,
     /// Whether what happens to its models is told.
     watched: AtomicBool,
-    /// Its files, which further sessions are read from; none for a folder that is not ours.
-    folder: Option<Arc<TempDir>>,
 }
 
 impl Held {
-    /// A release that is loaded, and served by nobody yet; its files go with it if the folder is given.
-    pub(crate) fn new(deployed: Deployed, folder: Option<TempDir>) -> Self {
-        let release = Arc::clone(&deployed.release);
-        Self::of(release, Arc::new(deployed), folder.map(Arc::new))
+    /// A release that is loaded, and served by nobody yet.
+    pub(crate) fn new(deployed: Deployed) -> Self {
+        Self::of(Arc::clone(&deployed.release), Arc::new(deployed))
     }
 
     /// The same under another number.
     pub(crate) fn renumbered(&self, number: ReleaseNumber) -> Self {
         let release = Arc::new(self.release.renumbered(number));
-        Self::of(release, Arc::clone(&self.deployed), self.folder.clone())
+        Self::of(release, Arc::clone(&self.deployed))
     }
 
-    fn of(release: Arc<Release>, deployed: Arc<Deployed>, folder: Option<Arc<TempDir>>) -> Self {
+    fn of(release: Arc<Release>, deployed: Arc<Deployed>) -> Self {
         let (noted, watched) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { release, deployed, answers: Arc::default(), noted, watched, folder }
+        Self { release, deployed, answers: Arc::default(), noted, watched }
+    }
+
+    fn has(&self, model: &Arc<LoadedModel>) -> bool {
+        self.deployed.models.iter().any(|own| Arc::ptr_eq(own, model))
     }
 
     pub(crate) fn number(&self) -> ReleaseNumber {
@@ -84,6 +84,11 @@ impl Holdings {
         lock(&self.held).get(&(tenant.clone(), function.clone())).cloned().unwrap_or_default()
     }
 
+    /// All models that are loaded of a function, one that several releases have perhaps several times.
+    pub(crate) fn models(&self, tenant: &TenantId, function: &FunctionName) -> Vec<Arc<LoadedModel>> {
+        self.of(tenant, function).iter().flat_map(|held| held.deployed.models.iter().cloned()).collect()
+    }
+
     /// The one that answers.
     pub(crate) fn current(&self, tenant: &TenantId, function: &FunctionName) -> Option<Arc<Held>> {
         let served = self.pipeline.served(tenant, function)?;
@@ -104,10 +109,11 @@ impl Holdings {
             self.note(current);
         }
         others.iter().chain([current]).for_each(|held| self.watch(held));
-        each_model(current, |model| model.spare(None));
+        current.deployed.models.iter().for_each(|loaded| loaded.model.spare(None));
         let served = others.iter().fold(Served::new(Arc::clone(&current.release)), |served, other| {
             other.answers.store(false, Ordering::Relaxed);
-            each_model(other, |model| model.spare(Some(self.spare_idle)));
+            let spare = other.deployed.models.iter().filter(|loaded| !current.has(loaded));
+            spare.for_each(|loaded| loaded.model.spare(Some(self.spare_idle)));
             served.with(Arc::clone(&other.release))
         });
         let now: Vec<_> = others.iter().chain([current]).cloned().collect();
@@ -202,20 +208,22 @@ impl Holdings {
         }
     }
 
-    fn watch_model(&self, held: &Held, model: &Arc<OnnxModel>) {
-        let metrics = self.telemetry.model(held.release.tenant(), held.release.function(), &model.info().name);
-        let (release, told) = (Arc::downgrade(&held.release), metrics.clone());
-        model.watch(move |event| {
-            told.happened(event);
-            if let (ModelEvent::Abandoned, Some(release)) = (event, release.upgrade()) {
-                release.trip();
+    fn watch_model(&self, held: &Held, loaded: &Arc<LoadedModel>) {
+        let metrics = self.telemetry.model(held.release.tenant(), held.release.function(), &loaded.model.info().name);
+        loaded.join(&held.release);
+        let (told, weak) = (metrics.clone(), Arc::downgrade(loaded));
+        // Of the releases that have it, the first is told: what is counted has the same name for all of them.
+        loaded.model.watch(move |event| {
+            if let (ModelEvent::Abandoned, Some(loaded)) = (event, weak.upgrade()) {
+                loaded.trip();
             }
+            told.happened(event);
         });
-        let (model, answers) = (Arc::downgrade(model), Arc::clone(&held.answers));
+        let (loaded, answers) = (Arc::downgrade(loaded), Arc::downgrade(&held.answers));
         self.telemetry.ask(move || {
-            let Some(model) = model.upgrade() else { return false };
+            let (Some(loaded), Some(answers)) = (loaded.upgrade(), answers.upgrade()) else { return false };
             if answers.load(Ordering::Relaxed) {
-                metrics.stands(&model.state());
+                metrics.stands(&loaded.model.state());
             }
             true
         });
@@ -231,10 +239,6 @@ fn references(held: &Held) -> usize {
 fn times(deployed: &Deployed) -> (Duration, Duration) {
     let sum = |of: fn(&Measured) -> Duration| deployed.measured.iter().map(of).sum();
     (sum(|model| model.times.load), sum(|model| model.times.warm_up))
-}
-
-fn each_model(held: &Held, what: impl Fn(&OnnxModel)) {
-    held.deployed.models.iter().for_each(|model| what(model));
 }
 
 /// Of a function's plugins together; none without a plugin.

@@ -17,6 +17,7 @@ mod holdings;
 mod init;
 mod inspect;
 mod invoke;
+mod loaded_model;
 mod new;
 mod process;
 mod report;

@@ -226,8 +226,10 @@ fn load(holdings: &Holdings, specs: Vec<FunctionSpec>, account: &Arc<Account>) -
             known: false,
             account: Arc::clone(account),
             journal: Arc::default(),
+            folder: None,
+            beside: Vec::new(),
         };
-        Ok(Arc::new(Held::new(holdings.deployer().deploy(&spec, &place)?, None)))
+        Ok(Arc::new(Held::new(holdings.deployer().deploy(&spec, &place)?)))
     };
     let loaded = thread::scope(|scope| {
         let work = || {

@@ -58,7 +58,7 @@ impl ModelSource {
 }
 
 /// How a model is run, with all its bounds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelOptions {
     /// Runs at once, on threads of the model's own or on those that have the requests; 2 by default, or 1 on a single core.
     pub threads: usize,

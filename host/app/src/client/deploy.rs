@@ -136,7 +136,8 @@ fn model_in_words(model: &ModelDetail) -> String {
         None => format!("up to {} rows run together", model.batch_rows_max),
         Some(why) => format!("calls share no runs: {why}"),
     };
-    format!("{} runs on {}; {batches}", model.model, model.provider)
+    let again = if model.kept { " as before" } else { "" };
+    format!("{} runs on {}{again}; {batches}", model.model, model.provider)
 }
 
 /// A line for another terminal: with the name of the variable where a key is, and never with a key.

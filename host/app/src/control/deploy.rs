@@ -164,9 +164,10 @@ impl ControlPlane {
     async fn load(&self, name: &Name, spec: FunctionSpec, folder: TempDir) -> Result<Held, Refused> {
         let number = self.tenant(&name.0).next_number(&name.1);
         let (account, journal) = (self.accounts.of(&name.0), self.journal(name));
-        let place = Place { tenant: name.0.clone(), number, known: false, account, journal };
+        let (folder, beside) = (Some(Arc::new(folder)), self.holdings.models(&name.0, &name.1));
+        let place = Place { tenant: name.0.clone(), number, known: false, account, journal, folder, beside };
         let holdings = Arc::clone(&self.holdings);
-        let making = spawn_blocking(move || Ok(Held::new(holdings.deployer().make(&spec, &place)?, Some(folder))));
+        let making = spawn_blocking(move || Ok(Held::new(holdings.deployer().make(&spec, &place)?)));
         let made = making.await.context("it was cut off").and_then(|made| made);
         made.map_err(|error| Refused::from(load_fault(&error)).at(Step::Load))
     }
@@ -278,6 +279,7 @@ fn describe(wanted: &Wanted, before: Option<&Function>, deployed: &Deployed) -> 
 fn models(deployed: &Deployed) -> Vec<ModelDetail> {
     let detail = |measured: &crate::deploy::Measured| ModelDetail {
         model: measured.name.clone(),
+        kept: measured.kept,
         provider: measured.placement.provider.clone(),
         batch_rows_max: *measured.profile.batches.as_ref().unwrap_or(&1),
         why_no_batches: measured.profile.batches.as_ref().err().cloned(),

@@ -325,11 +325,12 @@ impl ControlPlane {
         self.fetch(name, release, &path).await?;
         let (holdings, limits) = (Arc::clone(&self.holdings), self.file_limits);
         let (account, journal) = (self.accounts.of(&name.0), self.journal(name));
-        let place = Place { tenant: name.0.clone(), number: release.number, known: true, account, journal };
+        let (folder, beside) = (Some(Arc::new(folder)), self.holdings.models(&name.0, &name.1));
+        let place = Place { tenant: name.0.clone(), number: release.number, known: true, account, journal, folder, beside };
         on_disk(move || {
             let spec = sandmill_catalog::read_function(&path, &limits).map_err(|error| read_fault(&error))?;
             let made = holdings.deployer().make(&spec, &place).map_err(|error| load_fault(&error))?;
-            Ok(Arc::new(Held::new(made, Some(folder))))
+            Ok(Arc::new(Held::new(made)))
         })
         .await
     }
@@ -353,9 +354,9 @@ impl ControlPlane {
     /// A release that was spare is warm before it answers, if that can be.
     async fn warm(&self, held: &Held) {
         let models = &held.deployed.models;
-        models.iter().for_each(|model| model.spare(None));
+        models.iter().for_each(|loaded| loaded.model.spare(None));
         let warm = async {
-            while models.iter().any(|model| model.is_missed()) {
+            while models.iter().any(|loaded| loaded.model.is_missed()) {
                 sleep(WARM_STEP).await;
             }
         };

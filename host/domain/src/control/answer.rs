@@ -218,6 +218,9 @@ impl Step {
 pub struct ModelDetail {
     /// Its name.
     pub model: String,
+    /// Whether another release of the function that is loaded has it as well, so that it was not loaded again.
+    #[serde(default)]
+    pub kept: bool,
     /// Who runs it.
     pub provider: String,
     /// The rows that run together at most.

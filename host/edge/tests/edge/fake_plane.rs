@@ -268,6 +268,7 @@ fn detail(function: &FunctionName) -> FunctionDetail {
 fn deployment(function: &FunctionName, previous: Option<u64>, dry_run: bool) -> Deployment {
     let steps = [Step::Receive, Step::Read, Step::Load, Step::Store, Step::Publish];
     let model = |why_no_batches| ModelDetail {
+        kept: false,
         model: "model".to_owned(),
         provider: "cpu".to_owned(),
         batch_rows_max: 16,
