@@ -2,7 +2,7 @@
 //! server's may have fields that an older client passes over. How they travel is the edge's matter; how they come about, that of
 //! whoever implements [`crate::ports::Control`].
 
-mod answer;
+mod details;
 mod uploads;
 
 use std::fmt;
@@ -10,15 +10,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::answer::{
-    Answer, AuditEntry, Deployment, Difference, FileChange, FileDetail, FunctionDetail, FunctionSummary, HourUsage, Identity,
-    KeyDetail, ModelDetail, ReleaseDetail, Step, StepDetail, TenantDetail,
+pub use self::details::{
+    AuditEntry, Deployment, Difference, FileChange, FileDetail, FunctionDetail, FunctionSummary, HourUsage, Identity, KeyDetail,
+    ModelDetail, ReleaseDetail, Step, StepDetail, TenantDetail,
 };
 pub use self::uploads::{
     InitOutcome, MeasuredDetail, ModelAbout, ModelAdded, ModelSummary, ModelVersion, PluginAbout, PluginAdded, PluginDifference,
     PluginSummary, PluginVersion, TensorDetail, VersionSummary,
 };
-use crate::{Caller, Fault, FunctionName, Label, ReleaseNumber, Scope, TenantId};
+use crate::{Caller, Fault, FunctionName, JournalLine, Label, ReleaseNumber, Scope, TenantId};
 
 /// Something asked, by somebody, about one tenant's things unless [`Ask`] says otherwise.
 #[derive(Clone, Debug)]
@@ -302,6 +302,92 @@ pub struct Answered {
     pub revision: u64,
     /// What is told.
     pub answer: Answer,
+}
+
+/// What is told.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    /// To [`Ask::WhoAmI`].
+    Identity(Identity),
+    /// To [`Ask::Functions`].
+    Functions {
+        /// By their names.
+        functions: Vec<FunctionSummary>,
+    },
+    /// To [`Ask::Function`].
+    Function(FunctionDetail),
+    /// To [`Ask::Deploy`], also a dry one, and to [`Ask::RollBack`].
+    Deployed(Deployment),
+    /// To [`Ask::Difference`].
+    Difference(Difference),
+    /// To [`Ask::Plugins`].
+    Plugins {
+        /// By their names.
+        plugins: Vec<PluginSummary>,
+    },
+    /// To [`Ask::Plugin`].
+    Plugin {
+        /// Its name.
+        plugin: Label,
+        /// The one that was added last first.
+        versions: Vec<PluginVersion>,
+    },
+    /// To [`Ask::AddPlugin`].
+    PluginAdded(Box<PluginAdded>),
+    /// To [`Ask::Models`].
+    Models {
+        /// By their names.
+        models: Vec<ModelSummary>,
+    },
+    /// To [`Ask::Model`].
+    Model {
+        /// Its name.
+        model: Label,
+        /// The one that was added last first.
+        versions: Vec<ModelVersion>,
+    },
+    /// To [`Ask::AddModel`].
+    ModelAdded(Box<ModelAdded>),
+    /// To [`Ask::Keys`].
+    Keys {
+        /// By their ids.
+        keys: Vec<KeyDetail>,
+    },
+    /// To [`Ask::AddKey`].
+    KeyAdded {
+        /// The key.
+        #[serde(flatten)]
+        key: KeyDetail,
+        /// What its holder shows. Told here and nowhere else.
+        secret: String,
+    },
+    /// To [`Ask::Audit`].
+    Audit {
+        /// The earliest first.
+        entries: Vec<AuditEntry>,
+        /// Whether there are more after the last of them.
+        more: bool,
+    },
+    /// To [`Ask::Logs`].
+    Logs {
+        /// The earliest first.
+        lines: Vec<JournalLine>,
+    },
+    /// To [`Ask::Usage`].
+    Usage {
+        /// The earliest first; hours without use are left out.
+        hours: Vec<HourUsage>,
+    },
+    /// To [`Ask::Tenants`].
+    Tenants {
+        /// By their names.
+        tenants: Vec<TenantDetail>,
+    },
+    /// To [`Ask::AddTenant`] and [`Ask::ChangeTenant`].
+    Tenant(TenantDetail),
+    /// It is gone, or was gone before.
+    Gone {},
 }
 
 /// Why something asked was not done: nothing has changed.

@@ -1,97 +1,11 @@
-//! What is told of functions, releases, keys, tenants and their use.
+//! What is told of functions, releases, keys, tenants and their use, one by one.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ModelAdded, ModelSummary, ModelVersion, PluginAdded, PluginSummary, PluginVersion, TenantTerms};
-use crate::{FunctionName, JournalLine, Label, Scope, TenantId, Usage};
-
-/// What is told.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Answer {
-    /// To [`Ask::WhoAmI`].
-    Identity(Identity),
-    /// To [`Ask::Functions`].
-    Functions {
-        /// By their names.
-        functions: Vec<FunctionSummary>,
-    },
-    /// To [`Ask::Function`].
-    Function(FunctionDetail),
-    /// To [`Ask::Deploy`], also a dry one, and to [`Ask::RollBack`].
-    Deployed(Deployment),
-    /// To [`Ask::Difference`].
-    Difference(Difference),
-    /// To [`Ask::Plugins`].
-    Plugins {
-        /// By their names.
-        plugins: Vec<PluginSummary>,
-    },
-    /// To [`Ask::Plugin`].
-    Plugin {
-        /// Its name.
-        plugin: Label,
-        /// The one that was added last first.
-        versions: Vec<PluginVersion>,
-    },
-    /// To [`Ask::AddPlugin`].
-    PluginAdded(Box<PluginAdded>),
-    /// To [`Ask::Models`].
-    Models {
-        /// By their names.
-        models: Vec<ModelSummary>,
-    },
-    /// To [`Ask::Model`].
-    Model {
-        /// Its name.
-        model: Label,
-        /// The one that was added last first.
-        versions: Vec<ModelVersion>,
-    },
-    /// To [`Ask::AddModel`].
-    ModelAdded(Box<ModelAdded>),
-    /// To [`Ask::Keys`].
-    Keys {
-        /// By their ids.
-        keys: Vec<KeyDetail>,
-    },
-    /// To [`Ask::AddKey`].
-    KeyAdded {
-        /// The key.
-        #[serde(flatten)]
-        key: KeyDetail,
-        /// What its holder shows. Told here and nowhere else.
-        secret: String,
-    },
-    /// To [`Ask::Audit`].
-    Audit {
-        /// The earliest first.
-        entries: Vec<AuditEntry>,
-        /// Whether there are more after the last of them.
-        more: bool,
-    },
-    /// To [`Ask::Logs`].
-    Logs {
-        /// The earliest first.
-        lines: Vec<JournalLine>,
-    },
-    /// To [`Ask::Usage`].
-    Usage {
-        /// The earliest first; hours without use are left out.
-        hours: Vec<HourUsage>,
-    },
-    /// To [`Ask::Tenants`].
-    Tenants {
-        /// By their names.
-        tenants: Vec<TenantDetail>,
-    },
-    /// To [`Ask::AddTenant`] and [`Ask::ChangeTenant`].
-    Tenant(TenantDetail),
-    /// It is gone, or was gone before.
-    Gone {},
-}
+use super::TenantTerms;
+use crate::{FunctionName, Scope, TenantId, Usage};
 
 /// A key as its holder sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
