@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{PATIENCE, Server, Workshop, read_answer, run, wait_until};
+use crate::guest;
+use crate::harness::{PATIENCE, Server, Workshop, read_answer, root, run, wait_until};
 use crate::store::{archive, ask, configured, deploy, host, manifest, pack, plugin, put};
 
 const FUNCTION: &str = "/v1/functions/echo";
@@ -60,36 +61,79 @@ fn what_is_deployed_answers_and_what_was_before_is_one_call_away() {
 fn releases_of_the_same_model_have_it_together() {
     let shop = Workshop::new();
     let store = shop.path().join("store");
-    let server = host(&store);
+    let server = configured(&store, "warm_ms = 1\n");
     let model = || ask(&server, "GET", "/functions/echo/models", "").json()["models"][0].clone();
     let runs = || model()["served"].as_u64().expect("a number");
-    let is_kept = |deployed: &Value| deployed["models"][0]["kept"].as_bool().expect("whether it is");
-    assert!(!is_kept(&deploy(&server, FUNCTION, 1)));
+    // Each has a plugin of its own, which only the name of an empty section tells from the others.
+    let onnx = std::fs::read(root().join("host/engine/tests/models/passthrough.onnx")).expect("the model is there");
+    let folder = |release: u32, manifest: &str| {
+        let plugin = [plugin(), &[0, 2, 1, b'a' + u8::try_from(release).expect("few")]].concat();
+        pack(&[("function.toml", manifest.as_bytes()), ("model.onnx", &onnx), ("plugin.wasm", &plugin)])
+    };
+    let deploy = |release: u32, manifest: &str, query: &str| {
+        let answer = put(&server, &format!("{FUNCTION}{query}"), &folder(release, manifest));
+        assert!(matches!(answer.status, 200 | 201), "{answer:?}\n{}", server.log());
+        answer.json()["models"][0]["kept"].as_bool().expect("whether it is")
+    };
+    assert!(!deploy(1, &manifest(1), ""));
     let before = runs();
     for release in 2..=5 {
         assert!((0..3).all(|_| answers(&server, release - 1)));
-        assert!(is_kept(&deploy(&server, FUNCTION, release)), "of release {}", release - 1);
+        let served = runs();
+        assert!(!deploy(release, &manifest(release), "?dry_run=true"), "a dry run has its own");
+        assert_eq!(runs(), served, "and nothing to do with what serves");
+        assert!(deploy(release, &manifest(release), ""), "of release {}", release - 1);
     }
     assert!(runs() >= before + 12, "it is the same session");
-    // Two of those releases are gone, and with them the folder that the model was read from first, if nobody holds it.
     let folders = || std::fs::read_dir(shop.path().join("work")).expect("a folder").flatten().flat_map(|host| walk(&host.path()));
-    let models = || folders().filter(|path| path.ends_with("model.onnx")).count();
-    wait_until("one file is left of five", || models() == 1);
+    let files = || folders().filter(|path| !path.ends_with("lock")).count();
+    wait_until("one file is left of five releases", || files() == 1);
+    // Spare releases have their models unloaded at once here: not one that the release that answers has as well.
+    assert_eq!(ask(&server, "POST", &format!("{FUNCTION}/rollback"), "").status, 200);
+    assert!(answers(&server, 4));
     assert_eq!(server.post("/v2/repository/models/echo/unload", "").status, 200);
     wait_until("it goes", || model()["stage"] == "unloaded");
-    assert!(answers(&server, 5), "{}", server.log());
-    // Going back does not have it loaded, nor does what is spare have it unloaded.
-    assert_eq!(ask(&server, "POST", &format!("{FUNCTION}/rollback"), "").status, 200);
-    assert!(answers(&server, 4) && model()["stage"] == "warm");
-    // Run in another way, it is another model.
-    let other = put(&server, FUNCTION, &archive(&manifest(6).replace("[model]", "[model]\nbatch_max = 7")));
-    assert!(other.status == 200 && !is_kept(&other.json()), "{other:?}");
-    assert!(answers(&server, 6));
-    // Kept releases that are loaded at a start are no exception.
+    assert!(answers(&server, 4), "{}", server.log());
+    let unloads = |reason| {
+        let labels = format!(r#"function="echo",model="model",reason="{reason}",tenant="default""#);
+        server.metric(&format!("sandmill_model_unloads_total{{{labels}}}"))
+    };
+    assert_eq!((unloads("request"), unloads("idle")), (Some(1.0), None));
+    // Run in another way, or measured with another request, it is another model.
+    assert!(!deploy(6, &manifest(6).replace("[model]", "[model]\nbatch_max = 7"), ""));
+    assert!(!deploy(7, &manifest(7).replace("[model]", "[model]\nbatch_max = 7").replace("'POST'", "'POST'\npath = '/x'"), ""));
+    assert!(answers(&server, 7));
+    // Kept releases that are loaded at a start are no exception: of these the last has a model of its own.
+    assert!(deploy(8, &manifest(8).replace("[model]", "[model]\nbatch_max = 7").replace("'POST'", "'POST'\npath = '/x'"), ""));
     drop(server);
     let server = host(&store);
     let versions = || server.get("/v2/models/echo").json()["versions"].as_array().map_or(0, Vec::len);
-    wait_until("all three are there, and two models", || versions() == 3 && models() == 2);
+    wait_until("all three are there, and two models", || versions() == 3 && files() == 2);
+}
+
+/// Whatever a release consists of is stored, although nothing of it was loaded.
+#[test]
+fn a_function_without_a_model_is_deployed_and_changed() {
+    let shop = Workshop::new();
+    let store = shop.path().join("store");
+    let folder = |said: &str, label: &[u8]| {
+        let code = format!("(call $answer (i32.const 200) (i32.const 900) (i32.const {}))", said.len());
+        let data = format!("(data (i32.const 900) \"{said}\")");
+        let plugin = guest::component("preprocessor", &(data + &guest::preprocess(&code)));
+        pack(&[
+            ("function.toml", b"assets = ['labels.txt']\n[preprocess]\npath = 'plugin.wasm'\n"),
+            ("plugin.wasm", &plugin),
+            ("labels.txt", label),
+        ])
+    };
+    let server = host(&store);
+    for (release, (said, label)) in [("one", &b"a"[..]), ("three", b"a"), ("three", b"b")].into_iter().enumerate() {
+        let answer = put(&server, "/v1/functions/says", &folder(said, label));
+        assert_eq!(answer.status, if release == 0 { 201 } else { 200 }, "{answer:?}\n{}", server.log());
+        assert_eq!(server.post("/fn/says", "").text(), said);
+    }
+    drop(server);
+    assert_eq!(host(&store).post("/fn/says", "").text(), "three");
 }
 
 #[test]

@@ -29,8 +29,8 @@ pub(crate) fn run(options: &CheckOptions, json: bool) -> Result<()> {
     for spec in &specs {
         let account = Account::new(config.tenant_limits());
         let (tenant, number, journal) = (TenantId::local(), ReleaseNumber::FIRST, Arc::default());
-        let (folder, beside) = (None, Vec::new());
-        let place = Place { tenant, number, known: false, account, journal, folder, beside };
+        let (keep_in, beside) = (None, Vec::new());
+        let place = Place { tenant, number, known: false, account, journal, keep_in, beside };
         let deployed = deployer.deploy(spec, &place)?;
         let text = describe(spec, &deployed);
         if json {

@@ -470,3 +470,22 @@ fn page(mut entries: Vec<sandmill_domain::control::AuditEntry>) -> Answer {
     entries.truncate(AUDIT_MAX);
     Answer::Audit { entries, more }
 }
+
+#[cfg(test)]
+mod tests {
+    use sandmill_domain::control::AuditEntry;
+
+    use super::*;
+
+    #[test]
+    fn an_audit_of_more_than_a_page_says_that_there_is_more() {
+        let entry = |revision| {
+            let empty = String::new;
+            AuditEntry { revision, at_ms: 0, by: empty(), from: empty(), what: empty(), of: empty() }
+        };
+        for (there, told) in [(0, (0, false)), (AUDIT_MAX, (AUDIT_MAX, false)), (AUDIT_MAX + 1, (AUDIT_MAX, true))] {
+            let Answer::Audit { entries, more } = page((0..there as u64).map(entry).collect()) else { panic!("an audit") };
+            assert_eq!((entries.len(), more), told);
+        }
+    }
+}

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use sandmill_catalog::{FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
+use sandmill_catalog::{Digest, FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
 use sandmill_domain::ports::{Model, Plugin};
-use sandmill_domain::{FunctionLimits, Journal, ModelProfile, ReleaseNumber, TenantId, TenantLimits};
+use sandmill_domain::{
+    Code, Fault, FunctionLimits, Journal, ModelProfile, ReleaseNumber, Request, RequestHead, TenantId, TenantLimits,
+};
 use sandmill_engine::{Engine, LoadTimes, ModelOptions, OnnxModel, Placement};
 use sandmill_pipeline::{Account, Plugins, Release, ReleaseParts};
 use sandmill_sandbox::{Loaded as PluginLoaded, PluginOptions, Sandbox, WasmPlugin};
-use tempfile::TempDir;
+use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -46,9 +48,9 @@ pub(crate) struct Place {
     pub(crate) account: Arc<Account>,
     /// Where its plugins' lines go besides the host's log.
     pub(crate) journal: Arc<Journal>,
-    /// Its files, if they are to go with its models; none for a folder that is not ours.
-    pub(crate) folder: Option<Arc<TempDir>>,
-    /// What is loaded of the function already.
+    /// Where the files of its models are kept, as its folder goes; none for a folder that stays.
+    pub(crate) keep_in: Option<PathBuf>,
+    /// What is loaded of the function already, and may be used on.
     pub(crate) beside: Vec<Arc<LoadedModel>>,
 }
 
@@ -88,6 +90,18 @@ pub(crate) struct SampleAnswer {
     pub(crate) took: Duration,
 }
 
+/// A sample request has no answer.
+#[derive(Debug, Error)]
+#[error("{}", .0.report())]
+pub(crate) struct SampleFailed(Fault);
+
+impl SampleFailed {
+    /// Whether that says nothing of the function: the host, or a model that is in use, was too busy.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self.0.code, Code::Overloaded | Code::NotReady | Code::TooManyRequests)
+    }
+}
+
 impl Deployer {
     /// Makes a function's release. Every error names the function's folder and the file at fault in it.
     pub(crate) fn deploy(&self, spec: &FunctionSpec, place: &Place) -> Result<Deployed> {
@@ -100,7 +114,7 @@ impl Deployer {
         if !place.known {
             check_tenant_limits(&spec.limits, &place.account.limits())?;
         }
-        let loaded = spec.models.iter().map(|model| self.load_model(model, place)).collect::<Result<Vec<_>>>()?;
+        let loaded = spec.models.iter().map(|model| self.load_model(model, spec, place)).collect::<Result<Vec<_>>>()?;
         let models: Vec<Arc<dyn Model>> = loaded.iter().map(|loaded| Arc::clone(&loaded.model) as Arc<dyn Model>).collect();
         let Loaded { plugins, loads } = self.load_plugins(spec, &models, place)?;
         let model = models.first().filter(|_| plugins.handler.is_none()).cloned();
@@ -139,7 +153,7 @@ impl Deployer {
         Ok(())
     }
 
-    fn load_model(&self, model: &ModelSpec, place: &Place) -> Result<Arc<LoadedModel>> {
+    fn load_model(&self, model: &ModelSpec, spec: &FunctionSpec, place: &Place) -> Result<Arc<LoadedModel>> {
         let defaults = self.model_options.clone();
         let options = ModelOptions {
             threads: model.threads.unwrap_or(defaults.threads),
@@ -155,8 +169,14 @@ impl Deployer {
             owner: place.tenant.to_string(),
             ..defaults
         };
-        let (folder, share) = (place.folder.clone(), Arc::clone(&place.account) as _);
-        let wish = ModelWish { name: &model.name, file: &model.file, folder, options, share };
+        let wish = ModelWish {
+            name: &model.name,
+            file: &model.file,
+            keep_in: place.keep_in.as_deref(),
+            sample: spec.sample.as_ref().map(digest),
+            options,
+            share: Arc::clone(&place.account) as _,
+        };
         LoadedModel::of(wish, &place.beside, &self.engine)
     }
 
@@ -227,16 +247,19 @@ impl Deployer {
             bail!("the sample request ({name}), which was answered when it was deployed, takes more than {time:?}");
         };
         let outcome = ended.context("the sample request was cut off")?;
-        let reply = outcome
-            .result
-            .map_err(|fault| anyhow!("{}", fault.report()))
-            .with_context(|| format!("the sample request ({name}) fails"))?;
+        let reply = outcome.result.map_err(SampleFailed).with_context(|| format!("the sample request ({name}) fails"))?;
         if reply.status.is_client_error() || reply.status.is_server_error() {
             let body = String::from_utf8_lossy(&reply.body[..reply.body.len().min(500)]).into_owned();
             bail!("the sample request ({name}) is answered with {}: {body}", reply.status);
         }
         Ok(SampleAnswer { status: reply.status.as_u16(), bytes: reply.body.len(), took: start.elapsed() })
     }
+}
+
+fn digest(sample: &Sample) -> Digest {
+    let Request { head: RequestHead { method, path_rest, query, headers }, body } = &sample.request;
+    let head = format!("{method} {path_rest:?} {query:?} {headers:?}");
+    Digest::of(&[head.as_bytes(), body].concat())
 }
 
 /// Likewise what could never run, or never be held, within what its tenant has.

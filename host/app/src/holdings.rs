@@ -197,7 +197,8 @@ impl Holdings {
             let (batches, inline) = (&profile.batches, &profile.inline);
             tracing::info!(%tenant, %function, model = name, sizes = ?profile.sizes, ?batches, ?inline, "measured");
         }
-        let (model_load, _warm_up) = times(deployed);
+        let new = deployed.measured.iter().filter(|model| !model.kept);
+        let model_load: Duration = new.map(|model| model.times.load).sum();
         tracing::info!(%tenant, %function, release = %held.number(), ?model_load, ?plugin_load, compiled, "loaded");
     }
 
@@ -210,12 +211,13 @@ impl Holdings {
 
     fn watch_model(&self, held: &Held, loaded: &Arc<LoadedModel>) {
         let metrics = self.telemetry.model(held.release.tenant(), held.release.function(), &loaded.model.info().name);
-        loaded.join(&held.release);
-        let (told, weak) = (metrics.clone(), Arc::downgrade(loaded));
+        let releases = Arc::clone(loaded.releases());
+        releases.join(&held.release);
+        let told = metrics.clone();
         // Of the releases that have it, the first is told: what is counted has the same name for all of them.
         loaded.model.watch(move |event| {
-            if let (ModelEvent::Abandoned, Some(loaded)) = (event, weak.upgrade()) {
-                loaded.trip();
+            if matches!(event, ModelEvent::Abandoned) {
+                releases.trip();
             }
             told.happened(event);
         });

@@ -226,7 +226,7 @@ fn load(holdings: &Holdings, specs: Vec<FunctionSpec>, account: &Arc<Account>) -
             known: false,
             account: Arc::clone(account),
             journal: Arc::default(),
-            folder: None,
+            keep_in: None,
             beside: Vec::new(),
         };
         Ok(Arc::new(Held::new(holdings.deployer().deploy(&spec, &place)?)))

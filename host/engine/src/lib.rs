@@ -56,7 +56,7 @@ use std::time::Duration;
 
 use ort::environment::Environment;
 use sandmill_domain::ports::{BoxFuture, Inference, Model};
-use sandmill_domain::{Fault, Lender, ModelEvent, ModelInfo, ModelProfile, ModelState, Tensor, Urgency};
+use sandmill_domain::{Fault, Lender, ModelEvent, ModelInfo, ModelProfile, ModelStage, ModelState, Tensor, Urgency};
 use thiserror::Error;
 
 use crate::builder::{Builder, First, Wrap};
@@ -370,6 +370,15 @@ impl OnnxModel {
             Measure { trial, called, signature, lender, options: &options, seen }.take()
         });
         measured.unwrap_or_default()
+    }
+
+    /// Whether another one, loaded now from the same bytes, could be no better: it is warm and well, was measured, runs where it was
+    /// asked for, and has left no run to itself.
+    pub fn is_as_new(&self) -> bool {
+        let state = self.state();
+        let is_measured = state.profile.as_ref().is_some_and(|profile| !profile::is_nothing(profile));
+        let is_well = state.stage == ModelStage::Warm && state.ailing.is_none() && state.abandoned == 0;
+        is_well && is_measured && self.placement.fell_back.is_none() && self.queue.may_have_tasks()
     }
 
     /// Tells of what happens to it from now on; before, nobody calls it, and it does not go for that. `told` must be quick, and is asked on threads that keep models; the first holds.

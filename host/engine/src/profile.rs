@@ -27,6 +27,8 @@ const SIZE_RUNS: usize = 5;
 const SIZE_TIME: Duration = Duration::from_millis(20);
 /// Batches pay if a row in one takes at most so much of what it takes alone.
 const PAYS: f64 = 0.8;
+/// Why a model has nothing of all that pays.
+const NOT_ENDED: &str = "a run that was to be measured did not end";
 /// Of the sizes that are nearly as good as the best, the smallest is taken: what it gains in latency nobody loses in throughput.
 const NEARLY: f64 = 1.1;
 /// Rows of the batch that is compared with its rows alone.
@@ -48,7 +50,7 @@ pub(crate) struct Measured {
 impl Measured {
     /// Of a model that cannot be measured: a run of it does not end.
     pub(crate) fn nothing() -> Self {
-        let why = "a run that was to be measured did not end";
+        let why = NOT_ENDED;
         let profile = ModelProfile {
             sizes: Vec::new(),
             batches: Err(why.to_owned()),
@@ -57,6 +59,11 @@ impl Measured {
         };
         Self { plan: Plan { policy: Policy::OFF, rows: None, padding: Padding::default(), inline: None }, profile, warm: None }
     }
+}
+
+/// Whether it says no more than that the model could not be measured.
+pub(crate) fn is_nothing(profile: &ModelProfile) -> bool {
+    profile.inline.as_ref().is_err_and(|why| why == NOT_ENDED)
 }
 
 /// A warmed model, and what measuring it may take.

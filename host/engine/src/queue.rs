@@ -224,6 +224,11 @@ impl Queue {
         had_tasks
     }
 
+    /// Whether calls may be fetched by tasks, now or again.
+    pub(crate) fn may_have_tasks(&self) -> bool {
+        lock(&self.waiting).may_return
+    }
+
     /// Short calls are fetched by tasks again, if they ever may be; whether they are.
     pub(crate) fn return_to_tasks(&self) -> bool {
         let mut waiting = lock(&self.waiting);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 use sandmill_domain::ports::{Form, Model, Outcome, Plugin};
-use sandmill_domain::{BreakerState, FunctionLimits, FunctionName, Journal, ReleaseNumber, Request, TenantId};
+use sandmill_domain::{BreakerState, FunctionLimits, FunctionName, Journal, Priority, ReleaseNumber, Request, TenantId, Wish};
 use tokio::sync::Semaphore;
 
 use crate::account::Account;
@@ -131,10 +131,11 @@ impl Release {
         self.guard.trip();
     }
 
-    /// Runs one request through the whole function, without admission: for the sample request that a release must
-    /// answer before it is served.
+    /// Runs one request through the whole function, without admission and before those that wait: for the sample request that a release
+    /// must answer before it is served, on models that may be in use.
     pub async fn rehearse(self: Arc<Self>, request: Request) -> Outcome {
-        let terms = Terms::new(now(), self.parts.limits.timeout);
+        let wish = Wish { priority: Some(Priority::High), timeout: None };
+        let terms = Terms::new(now(), self.parts.limits.timeout).with(wish);
         Call::new(&self, Form::Function, terms).run(request).await
     }
 }

@@ -87,26 +87,40 @@ impl ControlPlane {
         clock.step(Step::Receive);
         let (spec, folder, pins) = self.read(received, &wanted).await?;
         clock.step(Step::Read);
+        let released = self.release(&wanted, spec, pins, clock).await;
+        // What it had is in the store by now, and nobody's otherwise.
+        drop(spawn_blocking(move || drop(folder)));
+        released
+    }
+
+    /// Makes a release of a folder, which stays for as long as that takes.
+    async fn release(
+        &self,
+        wanted: &Wanted,
+        spec: FunctionSpec,
+        pins: BTreeSet<Pin>,
+        mut clock: Clock,
+    ) -> Result<Answered, Refused> {
         let _turn = self.following.turn(&wanted.name).await;
         let before = self.function(&wanted.name);
         if let Some(function) = before.as_ref().filter(|function| is_same(&function.current, &spec)) {
-            return Ok(self.unchanged(&wanted, function, clock));
+            return Ok(self.unchanged(wanted, function, clock));
         }
         let content = Content { manifest: spec.manifest.0.clone(), files: named_files(&spec), pins };
         let (quotas, state) = (self.quotas(&wanted.name.0), self.tenant(&wanted.name.0));
         let room = quotas::function(&quotas, &state, &wanted.name.1);
         let room = room.and_then(|()| quotas::stored(&quotas, &state, lengths(&content.files)));
         room.map_err(|refusal| Refused::from(refusal_fault(&refusal)).at(Step::Load))?;
-        let held = self.load(&wanted.name, spec, folder).await?;
+        let held = self.load(wanted, spec).await?;
         clock.step(Step::Load);
-        let mut deployment = describe(&wanted, before.as_ref(), &held.deployed);
+        let mut deployment = describe(wanted, before.as_ref(), &held.deployed);
         if wanted.dry_run {
             deployment.release = held.number().0.get();
             deployment.steps = clock.steps;
             self.drop_later(held);
             return Ok(self.answered(&wanted.name.0, Answer::Deployed(deployment)));
         }
-        let published = self.store_and_publish(&wanted, content, held, &mut clock).await?;
+        let published = self.store_and_publish(wanted, content, held, &mut clock).await?;
         deployment.release = published.0.get();
         deployment.steps = clock.steps;
         Ok(self.answered(&wanted.name.0, Answer::Deployed(deployment)))
@@ -161,11 +175,14 @@ impl ControlPlane {
         .await
     }
 
-    async fn load(&self, name: &Name, spec: FunctionSpec, folder: TempDir) -> Result<Held, Refused> {
+    async fn load(&self, wanted: &Wanted, spec: FunctionSpec) -> Result<Held, Refused> {
+        let name = &wanted.name;
         let number = self.tenant(&name.0).next_number(&name.1);
         let (account, journal) = (self.accounts.of(&name.0), self.journal(name));
-        let (folder, beside) = (Some(Arc::new(folder)), self.holdings.models(&name.0, &name.1));
-        let place = Place { tenant: name.0.clone(), number, known: false, account, journal, folder, beside };
+        // A dry run tries all of it, and nothing that is in use.
+        let beside = if wanted.dry_run { Vec::new() } else { self.holdings.models(&name.0, &name.1) };
+        let keep_in = Some(self.folders.path().to_owned());
+        let place = Place { tenant: name.0.clone(), number, known: false, account, journal, keep_in, beside };
         let holdings = Arc::clone(&self.holdings);
         let making = spawn_blocking(move || Ok(Held::new(holdings.deployer().make(&spec, &place)?)));
         let made = making.await.context("it was cut off").and_then(|made| made);
@@ -220,7 +237,11 @@ impl ControlPlane {
             previous: Some(release),
             dry_run: wanted.dry_run,
             steps: clock.steps,
-            models: held.as_ref().map(|held| models(&held.deployed)).unwrap_or_default(),
+            models: held
+                .iter()
+                .flat_map(|held| models(&held.deployed))
+                .map(|model| ModelDetail { kept: true, ..model })
+                .collect(),
             sample: held.and_then(|held| held.deployed.sample.as_ref().map(|sample| sample.status)),
         };
         self.answered(&wanted.name.0, Answer::Deployed(deployment))

@@ -9,6 +9,9 @@ use sandmill_catalog::{ArchiveError, ReadError};
 use sandmill_domain::control::Refused;
 use sandmill_domain::{Code, Fault};
 
+use crate::deploy::SampleFailed;
+use crate::loaded_model::NotKept;
+
 /// There is another state than the one that it rests on.
 pub(crate) fn newer(present: Revision) -> Refused {
     let message = format!("it has changed meanwhile, and is at revision {present}: look at it, and ask again");
@@ -63,9 +66,15 @@ pub(crate) fn read_fault(error: &ReadError) -> Fault {
 
 /// Why a plugin, a model or a function that was sent cannot be loaded.
 pub(crate) fn load_fault(error: &anyhow::Error) -> Fault {
+    if error.chain().any(|cause| cause.is::<NotKept>()) {
+        return local_fault(error);
+    }
     let is_passing = error.chain().any(|cause| {
         let model = cause.downcast_ref::<sandmill_engine::LoadError>().is_some_and(sandmill_engine::LoadError::is_passing);
-        model || cause.downcast_ref::<sandmill_sandbox::LoadError>().is_some_and(sandmill_sandbox::LoadError::is_passing)
+        let sample = cause.downcast_ref::<SampleFailed>().is_some_and(SampleFailed::is_passing);
+        model
+            || sample
+            || cause.downcast_ref::<sandmill_sandbox::LoadError>().is_some_and(sandmill_sandbox::LoadError::is_passing)
     });
     Fault::new(if is_passing { Code::NotReady } else { Code::Unprocessable }, format!("{error:#}"))
 }

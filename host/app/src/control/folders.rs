@@ -30,6 +30,11 @@ impl Folders {
         Ok(Self { own, _lock: lock })
     }
 
+    /// Where they are.
+    pub(crate) fn path(&self) -> &Path {
+        self.own.path()
+    }
+
     /// A new one, which goes when it is dropped.
     pub(crate) fn make(&self) -> Result<TempDir> {
         let made = Builder::new().prefix("release-").tempdir_in(self.own.path());

@@ -325,9 +325,10 @@ impl ControlPlane {
         self.fetch(name, release, &path).await?;
         let (holdings, limits) = (Arc::clone(&self.holdings), self.file_limits);
         let (account, journal) = (self.accounts.of(&name.0), self.journal(name));
-        let (folder, beside) = (Some(Arc::new(folder)), self.holdings.models(&name.0, &name.1));
-        let place = Place { tenant: name.0.clone(), number: release.number, known: true, account, journal, folder, beside };
+        let (keep_in, beside) = (Some(self.folders.path().to_owned()), self.holdings.models(&name.0, &name.1));
+        let place = Place { tenant: name.0.clone(), number: release.number, known: true, account, journal, keep_in, beside };
         on_disk(move || {
+            let _until_made = folder;
             let spec = sandmill_catalog::read_function(&path, &limits).map_err(|error| read_fault(&error))?;
             let made = holdings.deployer().make(&spec, &place).map_err(|error| load_fault(&error))?;
             Ok(Arc::new(Held::new(made)))
@@ -396,5 +397,19 @@ mod tests {
         assert!(following.is_lost(&name, one) && !following.is_lost(&name, two));
         following.retain(&Snapshot::default());
         assert_eq!((following.troubles(), following.is_lost(&name, one)), (0, false));
+    }
+
+    #[test]
+    fn turns_that_nobody_has_are_forgotten_when_there_are_very_many() {
+        let following = Following::default();
+        let name = |number: usize| (TenantId::local(), FunctionName::new(&format!("f{number}")).expect("a name"));
+        let held = following.free_turn(&name(0)).expect("nobody has it");
+        (1..TURNS_MAX).for_each(|number| drop(following.turns_of(&name(number))));
+        assert_eq!(lock(&following.turns).len(), TURNS_MAX);
+        drop(following.turns_of(&name(TURNS_MAX)));
+        assert_eq!(lock(&following.turns).len(), 2);
+        assert!(following.free_turn(&name(0)).is_none(), "whoever has one keeps it");
+        drop(held);
+        assert!(following.free_turn(&name(0)).is_some());
     }
 }

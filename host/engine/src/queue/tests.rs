@@ -256,8 +256,9 @@ fn tasks_come_back_unless_they_never_may() {
     assert!(sends(&queue), "the one before it is for a thread");
     assert_eq!(queue.fetch(Instant::now()).unwrap().calls.len(), 1);
     assert_eq!(wait(&queue).unwrap().calls.len(), 1);
+    assert!(queue.may_have_tasks());
     queue.keep_from_tasks();
-    assert!(!queue.return_to_tasks() && leaves(&queue, true));
+    assert!(!queue.may_have_tasks() && !queue.return_to_tasks() && leaves(&queue, true));
 }
 
 #[test]

@@ -250,9 +250,14 @@ async fn the_least_recently_called_goes_when_another_needs_its_memory() {
     let models: Vec<_> = (0..3).map(|_| engine.load(source(), &options).unwrap()).collect();
     let stages = || models.iter().map(|model| model.state().stage).collect::<Vec<_>>();
     assert_eq!(stages(), [ModelStage::Unloaded, ModelStage::Warm, ModelStage::Warm]);
+    // Whoever watches it only now is told all the same.
+    let gone = ModelEvent::Unloaded { reason: UnloadReason::Memory };
+    assert_eq!(next(&events(&models[0])), gone);
     call(&models[1], 1).await;
     call(&models[0], 1).await;
     assert_eq!(stages(), [ModelStage::Warm, ModelStage::Warm, ModelStage::Unloaded]);
+    assert_eq!(next(&events(&models[2])), gone);
+    assert!(events(&models[1]).try_recv().is_err(), "it never went");
     let kept = ModelOptions { contexts_min: 1, ..options };
     let full = start(&EngineOptions { memory_bytes_max: Some(one / 2), ..EngineOptions::default() });
     assert!(matches!(full.load(source(), &kept).err().unwrap(), LoadError::NoMemory { .. }));
