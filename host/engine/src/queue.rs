@@ -294,7 +294,14 @@ impl Queue {
                     if waiting.running < self.running_max =>
                 {
                     waiting.running += 1;
+                    if reason == BatchReason::Full {
+                        waiting.company.found(places.len());
+                    }
                     Next::Run(Fetched { calls: waiting.for_tasks.take(&places), reason, more: false })
+                }
+                Step::Run { places, .. } if waiting.is_lonely() => {
+                    waiting.running += 1;
+                    Next::Run(Fetched { calls: waiting.for_tasks.take(&places), reason: BatchReason::Alone, more: false })
                 }
                 _ if waiting.send_task(self.running_max) => Next::SendTask,
                 _ => Next::Leave,
@@ -319,6 +326,7 @@ impl Queue {
         let Step::Run { places, reason } = self.next(&mut waiting, true, now) else { return None };
         let calls = waiting.for_tasks.take(&places);
         waiting.running += 1;
+        waiting.company.found(calls.len());
         let more = !waiting.for_tasks.calls.is_empty() && waiting.send_task(self.running_max);
         Some(Fetched { calls, reason, more })
     }

@@ -81,6 +81,51 @@ fn who_fills_a_batch_runs_it() {
 }
 
 #[test]
+fn a_call_that_would_find_nobody_runs_at_once_and_company_is_noticed() {
+    let queue = by_tasks(2);
+    let alone = || match queue.push(call(&queue), true).unwrap() {
+        Next::Run(fetched) => {
+            assert_eq!((fetched.calls.len(), fetched.reason), (1, BatchReason::Alone));
+            assert!(!queue.done());
+            true
+        }
+        Next::SendTask => {
+            assert_eq!(queue.fetch(Instant::now()).unwrap().calls.len(), 1);
+            assert!(!queue.done());
+            false
+        }
+        Next::Leave | Next::Load => panic!("somebody is to run it"),
+    };
+    let first = (0..100).take_while(|_| !alone()).count();
+    assert!((5..20).contains(&first), "so many tasks found nobody else: {first}");
+    assert_eq!((0..160).filter(|_| alone()).count(), 150, "of 16, one is left to a task");
+
+    // While one runs, the next is no lonely call.
+    while !matches!(queue.push(call(&queue), true).unwrap(), Next::Run(_)) {
+        assert_eq!(queue.fetch(Instant::now()).unwrap().calls.len(), 1);
+        queue.done();
+    }
+    assert!(sends(&queue) && leaves(&queue, true));
+    queue.done();
+    assert_eq!(queue.fetch(Instant::now()).unwrap().calls.len(), 2);
+    assert!(!queue.done());
+    // Where several wait for each task, all are left to tasks.
+    let tasks = (0..100).filter(|_| match queue.push(call(&queue), true).unwrap() {
+        Next::SendTask => {
+            assert!(leaves(&queue, true) && leaves(&queue, true));
+            assert_eq!(queue.fetch(Instant::now()).unwrap().calls.len(), 3);
+            queue.done();
+            true
+        }
+        _ => {
+            queue.done();
+            false
+        }
+    });
+    assert!(tasks.count() > 80);
+}
+
+#[test]
 fn however_many_are_ready_at_once_the_queue_is_never_longer_than_a_batch() {
     let queue = by_tasks(1);
     let mut ran = 0;

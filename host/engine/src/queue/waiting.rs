@@ -12,6 +12,11 @@ use crate::call::{Call, full};
 use crate::order::Room;
 use crate::watchdog::Expire;
 
+/// Company of which calls do not wait for any: a task finds another call one time in four.
+const LONELY: usize = 64;
+/// Of so many calls without company, one is left to a task all the same.
+const LOOK_EVERY: u32 = 16;
+
 pub(super) struct Waiting {
     pub(super) for_threads: Lane,
     pub(super) for_tasks: Lane,
@@ -30,6 +35,7 @@ pub(super) struct Waiting {
     pub(super) resting: usize,
     /// A task has yet to come: it will find whatever is queued until then.
     pub(super) coming: bool,
+    pub(super) company: Company,
     pub(super) gate: Gate,
     /// When somebody last asked.
     pub(super) asked: Instant,
@@ -105,6 +111,7 @@ impl Waiting {
             asleep: 0,
             resting: 0,
             coming: false,
+            company: Company::default(),
             gate: Gate::Open,
             asked: Instant::now(),
             closed: false,
@@ -163,11 +170,45 @@ impl Waiting {
         next
     }
 
+    /// Whether the only call in the tasks' lane may as well run at once.
+    pub(super) fn is_lonely(&mut self) -> bool {
+        self.for_tasks.calls.len() == 1 && self.runs() == 0 && !self.coming && self.company.is_none()
+    }
+
     /// Whether a task is to be started.
     pub(super) fn send_task(&mut self, running_max: usize) -> bool {
         let send = !self.coming && self.running < running_max;
         self.coming |= send;
         send
+    }
+}
+
+/// Whether calls for tasks find others to run with. Where they do not, as with one caller or with many models and few calls of each,
+/// a task that comes for one call is only a detour.
+#[derive(Debug)]
+pub(super) struct Company {
+    /// How many others a task has found on average of late, in 256ths.
+    others: usize,
+    /// Calls that were run by themselves since a task last looked.
+    unseen: u32,
+}
+
+impl Default for Company {
+    fn default() -> Self {
+        Self { others: 256, unseen: 0 }
+    }
+}
+
+impl Company {
+    /// A task has found so many calls.
+    pub(super) fn found(&mut self, calls: usize) {
+        self.others = (self.others * 7 + calls.saturating_sub(1).min(256) * 256) / 8;
+    }
+
+    /// Whether the next call may run by itself. Now and then it may not, so that company is noticed.
+    pub(super) fn is_none(&mut self) -> bool {
+        self.unseen = if self.others < LONELY { (self.unseen + 1) % LOOK_EVERY } else { 0 };
+        self.unseen > 0
     }
 }
 
