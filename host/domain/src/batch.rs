@@ -42,7 +42,7 @@ pub enum BatchReason {
     Delay,
     /// A context was idle: to wait would have gained nothing.
     Idle,
-    /// It is a call that shares with nobody: batching is off, or its rows cannot be told.
+    /// It is a call that shares with nobody: batching is off, its rows cannot be told, or those before it found nobody.
     Alone,
 }
 
