@@ -109,7 +109,7 @@ fn what_a_manifest_does_not_name_does_not_stay() {
     let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
     packed.write_all(&body).expect("packed");
     assert_eq!(put(&server, "/v1/functions/echo", &packed.finish().expect("packed")).status, 201);
-    assert_eq!(files(&shop.path().join("work")), ["function.toml", "model.onnx", "plugin.wasm"]);
+    assert_eq!(files(&shop.path().join("work")), ["model.onnx"]);
     // Nor what was sent for nothing.
     let stored = || files(&shop.path().join("store")).len();
     let before = stored();
@@ -205,7 +205,7 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
     packed.write_all(&pack(&[("large", &large)])).expect("packed");
     let sent = put(&server, "/v1/functions/other", &packed.finish().expect("packed"));
     refused(&sent, 507, "disk is full");
-    assert_eq!(files(&work), ["function.toml", "model.onnx", "plugin.wasm"], "nothing is left of them");
+    assert_eq!(files(&work), ["model.onnx"], "nothing is left of them");
     assert_eq!(server.post("/fn/echo", "").text(), "1 1");
     deploy(&server, "/v1/functions/echo", 2);
     assert_eq!(server.post("/fn/echo", "").text(), "2 2");

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use sandmill_catalog::{Digest, FileContent, FunctionSpec, ModelSpec, Plugins as PluginFiles, Sample};
 use sandmill_domain::ports::{Model, Plugin};
 use sandmill_domain::{
-    Code, Fault, FunctionLimits, Journal, ModelProfile, ReleaseNumber, Request, RequestHead, TenantId, TenantLimits,
+    Blame, Code, Fault, FunctionLimits, Journal, ModelProfile, ReleaseNumber, Request, RequestHead, TenantId, TenantLimits,
 };
 use sandmill_engine::{Engine, LoadTimes, ModelOptions, OnnxModel, Placement};
 use sandmill_pipeline::{Account, Plugins, Release, ReleaseParts};
@@ -98,7 +98,8 @@ pub(crate) struct SampleFailed(Fault);
 impl SampleFailed {
     /// Whether that says nothing of the function: the host, or a model that is in use, was too busy.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self.0.code, Code::Overloaded | Code::NotReady | Code::TooManyRequests)
+        let is_host_late = self.0.code == Code::DeadlineExceeded && self.0.blame == Blame::Host;
+        is_host_late || matches!(self.0.code, Code::Overloaded | Code::NotReady | Code::TooManyRequests)
     }
 }
 
@@ -227,6 +228,7 @@ impl Deployer {
             config: spec.config.clone(),
             assets: spec.assets.clone(),
             models: models.to_vec(),
+            share: Some(Arc::clone(&place.account) as _),
             limits: spec.limits.plugin,
             grants: spec.grants.clone(),
             instances: spec.instances,
@@ -244,7 +246,9 @@ impl Deployer {
         let ended = self.runtime.block_on(async { timeout(time, &mut task).await });
         let Ok(ended) = ended else {
             task.abort();
-            bail!("the sample request ({name}), which was answered when it was deployed, takes more than {time:?}");
+            let message =
+                format!("the sample request ({name}), which was answered when it was deployed, takes more than {time:?}");
+            return Err(SampleFailed(Fault::new(Code::DeadlineExceeded, message).blaming(Blame::Host)).into());
         };
         let outcome = ended.context("the sample request was cut off")?;
         let reply = outcome.result.map_err(SampleFailed).with_context(|| format!("the sample request ({name}) fails"))?;

@@ -373,7 +373,7 @@ impl OnnxModel {
     }
 
     /// Whether another one, loaded now from the same bytes, could be no better: it is warm and well, was measured, runs where it was
-    /// asked for, and has left no run to itself.
+    /// asked for, and has no run that was left to itself.
     pub fn is_as_new(&self) -> bool {
         let state = self.state();
         let is_measured = state.profile.as_ref().is_some_and(|profile| !profile::is_nothing(profile));

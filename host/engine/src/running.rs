@@ -62,15 +62,16 @@ impl Shared {
         let started = Instant::now();
         let Some(outputs) = self.run_padded(call, inputs, turn) else { return };
         let outputs = outputs.map_err(|fault| if call.is_wanted() { self.judge(fault, turn) } else { fault });
-        let batch = self.batch(call.slot.rows.unwrap_or(1), turn);
+        let batch = self.batch(call.slot.rows, turn);
         call.end(outputs.map(|outputs| inference(call, outputs, turn, started.elapsed(), Some(batch))));
     }
 
-    fn batch(&self, rows: usize, turn: Turn<'_>) -> Batch {
-        let shares = turn.reason != BatchReason::Alone;
-        let policy = self.plan.get().filter(|_| shares).map(|plan| if turn.here { plan.for_tasks() } else { Some(plan.policy) });
-        let rows_max = policy.flatten().and_then(|policy| NonZeroUsize::new(policy.rows_max));
-        Batch { rows, rows_max, reason: turn.reason }
+    /// Of so many rows, if they can be told.
+    fn batch(&self, rows: Option<usize>, turn: Turn<'_>) -> Batch {
+        let policy = self.plan.get().map(|plan| if turn.here { plan.for_tasks() } else { Some(plan.policy) });
+        let shared = policy.flatten().filter(|policy| rows.is_some() && policy.rows_max > 1);
+        let rows_max = shared.and_then(|policy| NonZeroUsize::new(policy.rows_max));
+        Batch { rows: rows.unwrap_or(1), rows_max, reason: turn.reason }
     }
 
     /// Lent memory goes home before the caller hears of the end, so that it may lend as much again at once.
@@ -110,7 +111,7 @@ impl Shared {
         // Lent memory goes home before the callers hear of the end.
         drop(inputs);
         let ran = turn.begun.elapsed();
-        let mut batch = Some(self.batch(counts.iter().sum(), turn));
+        let mut batch = Some(self.batch(Some(counts.iter().sum()), turn));
         for (call, outputs) in calls.iter().zip(parts) {
             call.end(Ok(inference(call, outputs, turn, ran, batch.take())));
         }

@@ -77,6 +77,7 @@ impl Sandbox {
             config: Vec::new(),
             assets: Vec::new(),
             models: Vec::new(),
+            share: None,
             limits: PluginLimits { init_time, ..host },
             grants: Grants::default(),
             instances: InstancePolicy::default(),

@@ -274,6 +274,7 @@ fn facts(options: PluginOptions, inits: bool, handles: bool, host: &sandmill_dom
         assets: if inits { options.assets } else { Vec::new() },
         infos: options.models.iter().map(|model| Arc::clone(model.info())).collect(),
         models: options.models,
+        share: options.share,
         handles,
         grants: options.grants,
         asset_folder,

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt};
-use sandmill_domain::ports::{BoxFuture, Inference, Model, PluginUsage};
+use sandmill_domain::ports::{BoxFuture, Inference, Model, PluginUsage, Share};
 use sandmill_domain::{Code, Fault, Tensor, Urgency};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use wasmtime::StoreContextMut;
 use wasmtime::component::Linker;
@@ -50,7 +51,7 @@ async fn run(store: &mut StoreContextMut<'_, State>, calls: &[Call]) -> wasmtime
     let begun: Vec<_> = calls.iter().map(|call| begin(store, call)).collect::<wasmtime::Result<_>>()?;
     let mut runs: Vec<BoxFuture<'static, Ran>> = Vec::with_capacity(begun.len());
     for work in begun {
-        runs.push(Box::pin(apart(infer(work, urgency))));
+        runs.push(Box::pin(apart(infer(work, urgency), store.data().facts.share.clone())));
     }
     let mut runs = stream::iter(runs).buffered(RUNS_AT_ONCE);
     let max = store.data().facts.limits.output_bytes_max;
@@ -65,18 +66,19 @@ async fn run(store: &mut StoreContextMut<'_, State>, calls: &[Call]) -> wasmtime
     Ok(outputs)
 }
 
-/// Runs it on a task of its own, which ends with whoever waits: here is a guest's stack, which may be too small for the runtime's
-/// kernels, and one poll of a guest's must not make many runs.
-async fn apart(run: impl Future<Output = Ran> + Send + 'static) -> Ran {
-    struct Task(JoinHandle<Ran>);
+/// Runs it on a task of its own, which ends with whoever waits, and takes turns by its share: here is a guest's stack, which may be too small
+/// for the runtime's kernels, and one poll of a guest's must not make many runs.
+async fn apart(run: impl Future<Output = Ran> + Send + 'static, share: Option<Arc<dyn Share>>) -> Ran {
+    struct Task(JoinHandle<()>);
     impl Drop for Task {
         fn drop(&mut self) {
             self.0.abort();
         }
     }
-    let mut task = Task(tokio::spawn(run));
-    let ran = (&mut task.0).await;
-    ran.unwrap_or_else(|_broke| Err(ModelError { kind: ModelErrorKind::Failed, message: "the run broke".into() }))
+    let (told, ran) = oneshot::channel();
+    let work: BoxFuture<'static, ()> = Box::pin(async move { drop(told.send(run.await)) });
+    let _task = Task(tokio::spawn(if let Some(share) = share { share.pace(work) } else { work }));
+    ran.await.unwrap_or_else(|_broke| Err(ModelError { kind: ModelErrorKind::Failed, message: "the run broke".into() }))
 }
 
 /// Of all that a run gave, in bytes.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use sandmill_domain::ports::Model;
+use sandmill_domain::ports::{Model, Share};
 use sandmill_domain::{Asset, FunctionLimits, Grants, GrantsMax, InstancePolicy, Journal, PluginLimits, Setting};
 use sandmill_worker::{Program, QuarantineLimits};
 
@@ -109,6 +109,8 @@ pub struct PluginOptions {
     pub assets: Vec<Asset>,
     /// What its `model-info` import tells of, and a handler's `models` import runs.
     pub models: Vec<Arc<dyn Model>>,
+    /// What the runs that a handler asks for have of the threads that carry requests; none if they take turns with nobody.
+    pub share: Option<Arc<dyn Share>>,
     /// Its bounds.
     pub limits: PluginLimits,
     /// What it may do beyond computing.
@@ -128,6 +130,7 @@ impl PluginOptions {
             config: Vec::new(),
             assets: Vec::new(),
             models: Vec::new(),
+            share: None,
             limits: limits.plugin,
             grants: Grants::default(),
             instances: InstancePolicy::default(),

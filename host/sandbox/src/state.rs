@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use sandmill_domain::ports::{Model, PluginUsage};
+use sandmill_domain::ports::{Model, PluginUsage, Share};
 use sandmill_domain::{Asset, Deadline, Grants, Journal, ModelInfo, PluginLimits, Priority, Setting, Urgency};
 use wasmtime::{CallHook, UpdateDeadline};
 
@@ -29,6 +29,8 @@ pub(crate) struct Facts {
     pub(crate) infos: Vec<Arc<ModelInfo>>,
     /// In the order of `infos`; none while a snapshot is made.
     pub(crate) models: Vec<Arc<dyn Model>>,
+    /// What runs of these have of the threads that carry requests.
+    pub(crate) share: Option<Arc<dyn Share>>,
     /// Whether it runs models by itself, and so gives their inputs to a function of the host's.
     pub(crate) handles: bool,
     pub(crate) grants: Grants,
@@ -48,6 +50,7 @@ impl Facts {
             assets: Vec::new(),
             infos: Vec::new(),
             models: Vec::new(),
+            share: None,
             handles: false,
             grants: Grants::default(),
             asset_folder: None,

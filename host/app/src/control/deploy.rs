@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -168,8 +167,6 @@ impl ControlPlane {
                 let message = format!("the manifest names the function `{}`, and the request `{name}`: make them one", spec.name);
                 return Err(Fault::new(Code::Unprocessable, message));
             }
-            // What was sent besides is nobody's: it does not stay as long as the release does.
-            keep_only(&path, &path, &spec.files.keys().map(PathBuf::from).collect())?;
             Ok((spec, folder))
         })
         .await
@@ -257,21 +254,6 @@ impl ControlPlane {
 pub(crate) async fn on_disk<T: Send + 'static>(read: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
     let read = spawn_blocking(read).await;
     read.unwrap_or_else(|error| Err(Fault::new(Code::Internal, "reading it was cut off").because(error)))
-}
-
-/// Deletes what a folder below `root` has besides these files and the manifest.
-fn keep_only(root: &Path, folder: &Path, files: &BTreeSet<PathBuf>) -> Result<(), Fault> {
-    let trouble = |error: io::Error| local_fault(&error.into());
-    for entry in fs::read_dir(folder).map_err(trouble)? {
-        let path = entry.map_err(trouble)?.path();
-        let name = path.strip_prefix(root).unwrap_or(&path);
-        if path.is_dir() {
-            keep_only(root, &path, files)?;
-        } else if !files.contains(name) && name != Path::new("function.toml") {
-            fs::remove_file(&path).map_err(trouble)?;
-        }
-    }
-    Ok(())
 }
 
 fn is_same(release: &Release, spec: &FunctionSpec) -> bool {

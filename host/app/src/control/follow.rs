@@ -103,6 +103,11 @@ impl Following {
         lost.get(&(name.clone(), release)).is_some_and(|again| again.is_none_or(|again| again > Instant::now()))
     }
 
+    /// Whether a kept release of the tenant's is to be tried again.
+    fn retries(&self, tenant: &TenantId) -> bool {
+        lock(&self.lost).iter().any(|(((whose, _), _), again)| whose == tenant && again.is_some())
+    }
+
     /// What is not in the catalog any more is not remembered either.
     fn retain(&self, snapshot: &Snapshot) {
         let find = |(tenant, function): &Name| snapshot.tenants.get(tenant)?.state.functions().get(function);
@@ -192,7 +197,7 @@ impl ControlPlane {
             let functions = head.state.functions().iter().map(|(name, function)| ((tenant.clone(), name.clone()), function));
             let differ: Vec<_> =
                 functions.filter(|(name, function)| !self.is_settled(name, function)).map(|(name, _)| name).collect();
-            if differ.is_empty() {
+            if differ.is_empty() && !self.following.retries(tenant) {
                 lock(&self.following.settled).insert(tenant.clone(), head.revision);
             }
             tasks.extend(differ.into_iter().filter_map(|name| self.spawn_settling(name)));
@@ -395,6 +400,9 @@ mod tests {
         // What the catalog does not have is forgotten.
         lock(&following.lost).insert((name.clone(), one), None);
         assert!(following.is_lost(&name, one) && !following.is_lost(&name, two));
+        assert!(!following.retries(&name.0), "it is at fault itself");
+        lock(&following.lost).insert((name.clone(), two), Some(Instant::now()));
+        assert!(following.retries(&name.0) && !following.is_lost(&name, two), "it is time");
         following.retain(&Snapshot::default());
         assert_eq!((following.troubles(), following.is_lost(&name, one)), (0, false));
     }

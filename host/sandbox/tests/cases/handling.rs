@@ -1,10 +1,12 @@
 //! Handlers: plugins that answer whole requests and run models through the contract's `models`.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use sandmill_domain::ports::Plugin;
+use sandmill_domain::fair::Flow;
+use sandmill_domain::ports::{BoxFuture, Plugin, Share};
 use sandmill_domain::{Code, Deadline, Dtype, Fault, Priority, Reply, Tensor, Urgency};
 use sandmill_sandbox::WasmPlugin;
 use tokio::sync::Notify;
@@ -157,6 +159,38 @@ async fn many_runs_are_side_by_side() {
     let reply = run(&plugin, b"abc").await.unwrap();
     assert_eq!(reply.body[..], [2, 0, 0], "two results, no error");
     assert_eq!(waiting.0.load(Ordering::SeqCst), 2);
+}
+
+/// Counts what is paced by it.
+#[derive(Default)]
+struct Counted(AtomicUsize);
+
+impl Share for Counted {
+    fn flow(&self) -> Flow {
+        Flow::new()
+    }
+
+    fn weight(&self) -> NonZeroU32 {
+        NonZeroU32::MIN
+    }
+
+    fn pace(self: Arc<Self>, work: BoxFuture<'static, ()>) -> BoxFuture<'static, ()> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        work
+    }
+}
+
+#[tokio::test]
+async fn runs_take_turns_by_the_handlers_share() {
+    let (harness, share) = (Harness::start(), Arc::<Counted>::default());
+    let plugin = harness.load_with(&echoing(), |options| {
+        options.models = vec![echo()];
+        options.share = Some(Arc::clone(&share) as Arc<dyn Share>);
+    });
+    for runs in 1..=3 {
+        assert_eq!(&run(&plugin, b"it").await.unwrap().body[..], b"it");
+        assert_eq!(share.0.load(Ordering::Relaxed), runs);
+    }
 }
 
 #[tokio::test]
