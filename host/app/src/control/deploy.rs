@@ -88,7 +88,7 @@ impl ControlPlane {
         clock.step(Step::Read);
         let released = self.release(&wanted, spec, pins, clock).await;
         // What it had is in the store by now, and nobody's otherwise.
-        drop(spawn_blocking(move || drop(folder)));
+        drop(spawn_blocking(move || drop(folder)).await);
         released
     }
 
