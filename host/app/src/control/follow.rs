@@ -103,6 +103,11 @@ impl Following {
         lost.get(&(name.clone(), release)).is_some_and(|again| again.is_none_or(|again| again > Instant::now()))
     }
 
+    /// It could be loaded after all.
+    fn found(&self, name: &Name, release: ReleaseNumber) {
+        lock(&self.lost).remove(&(name.clone(), release));
+    }
+
     /// Whether a kept release of the tenant's is to be tried again.
     fn retries(&self, tenant: &TenantId) -> bool {
         lock(&self.lost).iter().any(|(((whose, _), _), again)| whose == tenant && again.is_some())
@@ -332,13 +337,15 @@ impl ControlPlane {
         let (account, journal) = (self.accounts.of(&name.0), self.journal(name));
         let (keep_in, beside) = (Some(self.folders.path().to_owned()), self.holdings.models(&name.0, &name.1));
         let place = Place { tenant: name.0.clone(), number: release.number, known: true, account, journal, keep_in, beside };
-        on_disk(move || {
+        let held = on_disk(move || {
             let _until_made = folder;
             let spec = sandmill_catalog::read_function(&path, &limits).map_err(|error| read_fault(&error))?;
             let made = holdings.deployer().make(&spec, &place).map_err(|error| load_fault(&error))?;
             Ok(Arc::new(Held::new(made)))
         })
-        .await
+        .await?;
+        self.following.found(name, release.number);
+        Ok(held)
     }
 
     /// Puts a release's files into a folder, as they were sent.
@@ -403,6 +410,8 @@ mod tests {
         assert!(!following.retries(&name.0), "it is at fault itself");
         lock(&following.lost).insert((name.clone(), two), Some(Instant::now()));
         assert!(following.retries(&name.0) && !following.is_lost(&name, two), "it is time");
+        following.found(&name, two);
+        assert!(!following.retries(&name.0), "nothing is left to try");
         following.retain(&Snapshot::default());
         assert_eq!((following.troubles(), following.is_lost(&name, one)), (0, false));
     }
