@@ -3,6 +3,7 @@
 //! `deploy/sandmill.toml` shows every key with its default; a test below holds it to that.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -171,6 +172,7 @@ struct Edge {
     upload_bytes_max: Option<ByteSize<1, { 1024 * GIB }>>,
     upload_timeout_ms: Option<Count<1, DAY_MS>>,
     upload_pause_timeout_ms: Option<Millis>,
+    upload_bytes_per_second_min: Option<ByteSize<1, GIB>>,
     drain_timeout_ms: Option<Millis>,
     drain_idle_timeout_ms: Option<Millis>,
 }
@@ -352,6 +354,8 @@ impl Edge {
         set(&mut limits.upload_bytes_max, self.upload_bytes_max.map(|size| size.get() as u64));
         set(&mut limits.upload_time, self.upload_timeout_ms.map(Count::as_millis));
         set(&mut limits.upload_pause_time, self.upload_pause_timeout_ms.map(Count::as_millis));
+        let rate = self.upload_bytes_per_second_min.and_then(|rate| u32::try_from(rate.get()).ok());
+        set(&mut limits.upload_bytes_per_second_min, rate.and_then(NonZeroU32::new));
         set(&mut limits.drain_time, self.drain_timeout_ms.map(Count::as_millis));
         set(&mut limits.drain_idle_time, self.drain_idle_timeout_ms.map(Count::as_millis));
         limits

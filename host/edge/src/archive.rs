@@ -1,6 +1,8 @@
 //! A large body, of a deployment, a plugin or a model, handed on piece by piece as it arrives: bounded in bytes, in the time of each
 //! piece and of all, and the one that its sender promised. Knows nothing of what is in it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sandmill_domain::ports::{Body, BoxFuture};
 use sandmill_domain::{BodyShare, Code, Fault};
@@ -20,6 +22,8 @@ pub(crate) struct Archive<'a> {
     limits: &'a EdgeLimits,
     /// When its last byte must be there.
     until: Instant,
+    /// How long it was waited for. What the host does with a piece is not its sender's time.
+    waited: Duration,
     promise: Option<Promise>,
     /// Of the host's buffered bytes, the piece that was handed on last.
     share: BodyShare,
@@ -37,14 +41,16 @@ impl<'a> Archive<'a> {
             return Err(too_large(limits.upload_bytes_max, BOUND));
         }
         let until = Instant::now() + limits.upload_time;
-        Ok(Self { upload, limits, until, promise, share: shared.bodies.share(None), is_broken: false })
+        Ok(Self { upload, limits, until, waited: Duration::ZERO, promise, share: shared.bodies.share(None), is_broken: false })
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>, Fault> {
         // Whoever asks for more is done with the last one.
         self.share.resize(0)?;
-        let until = self.until.min(Instant::now() + self.limits.upload_pause_time);
+        let begun = Instant::now();
+        let until = self.until.min(begun + self.patience());
         let piece = timeout_at(until, some_bytes(self.upload)).await.map_err(|_elapsed| too_slow())??;
+        self.waited += begun.elapsed();
         let Some(piece) = piece else {
             return self.promise.take().map_or(Ok(()), Promise::keep).map(|()| None);
         };
@@ -56,6 +62,14 @@ impl<'a> Archive<'a> {
             promise.update(&piece);
         }
         Ok(Some(piece))
+    }
+
+    /// How long the next piece may take: a pause, of which one that comes in drops has only one in all.
+    fn patience(&self) -> Duration {
+        let pause = self.limits.upload_pause_time;
+        let rate = self.limits.upload_bytes_per_second_min.get();
+        let earned = Duration::from_secs_f64(self.upload.received() as f64 / f64::from(rate));
+        pause.min((pause + earned).saturating_sub(self.waited))
     }
 }
 

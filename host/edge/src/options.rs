@@ -1,6 +1,7 @@
 //! Where the edge listens and every bound it keeps, with its default. Knows no configuration file.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -75,6 +76,9 @@ pub struct EdgeLimits {
     pub upload_time: Duration,
     /// How long a deployment may send nothing: 408 beyond. Default 30 s.
     pub upload_pause_time: Duration,
+    /// What a deployment must send in the mean while it is waited for, in bytes a second, the time of one pause aside: 408 below.
+    /// Default 32 KiB.
+    pub upload_bytes_per_second_min: NonZeroU32,
     /// From the call for an end to the cutting of what still runs. Default 30 s.
     pub drain_time: Duration,
     /// While draining, how long a connection without a request is kept for one that may be on its way. Default 500 ms.
@@ -102,6 +106,7 @@ impl Default for EdgeLimits {
             upload_bytes_max: 2 << 30,
             upload_time: Duration::from_secs(30 * 60),
             upload_pause_time: Duration::from_secs(30),
+            upload_bytes_per_second_min: const { NonZeroU32::new(32 << 10).unwrap() },
             drain_time: Duration::from_secs(30),
             drain_idle_time: Duration::from_millis(500),
         }

@@ -1,11 +1,13 @@
 //! Deployments' bodies: handed on as they come, and every way in which one can be too much, too slow, or not what was promised.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use sandmill_domain::Code;
 use sandmill_edge::EdgeLimits;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::client::{Answer, Client, request};
 use crate::http2::{PREFACE, frame, read_frame};
@@ -142,7 +144,8 @@ async fn a_body_of_one_byte_at_a_time_is_given_up() {
 
 #[tokio::test]
 async fn a_pause_is_bounded_and_a_long_body_is_not() {
-    let limits = EdgeLimits { upload_pause_time: SHORT, body_time: SHORT, ..EdgeLimits::default() };
+    let slow = NonZeroU32::MIN;
+    let limits = EdgeLimits { upload_pause_time: SHORT, upload_bytes_per_second_min: slow, body_time: SHORT, ..EdgeLimits::default() };
     let server = Server::start_guarded(limits);
     let mut client = server.control().await;
     client.send(head("content-length: 100")).await;
@@ -159,6 +162,28 @@ async fn a_pause_is_bounded_and_a_long_body_is_not() {
         assert_eq!((answer.status, answer.problem_code().as_str()), (408, "slow_request"), "{sent}");
         assert!(client.is_closed().await);
     }
+}
+
+#[tokio::test]
+async fn a_body_that_comes_in_drops_has_one_pause_in_all() {
+    let rate = NonZeroU32::new(1 << 20).expect("not zero");
+    let server = Server::start_guarded(EdgeLimits { upload_pause_time: SHORT, upload_bytes_per_second_min: rate, ..EdgeLimits::default() });
+    // Ten times as slow as it may be, and never silent for as long as a pause may take.
+    let begun = Instant::now();
+    let answer = drip(server.control().await, &head("content-length: 1000000"), &b"x".repeat(128)).await;
+    assert_eq!((answer.status, answer.problem_code().as_str()), (408, "slow_request"));
+    assert!(begun.elapsed() >= SHORT, "one pause is granted");
+    ended(&server, Err(Code::SlowRequest)).await;
+    assert!(server.plane.received() > 256, "it was received as it came");
+    // As fast as it may be, it may take longer than a pause.
+    let mut client = server.control().await;
+    let (piece, pieces) = (vec![b'x'; 128 << 10], 10);
+    client.send(head(&format!("content-length: {}", pieces * piece.len()))).await;
+    for _ in 0..pieces {
+        client.send(&piece).await;
+        tokio::time::sleep(SHORT / 5).await;
+    }
+    assert_eq!(client.answer().await.status, 200);
 }
 
 #[tokio::test]
