@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::guest;
-use crate::harness::{PATIENCE, Server, Workshop, read_answer, root, run, wait_until};
+use crate::harness::{PATIENCE, Server, Workshop, exchange, read_answer, root, run, wait_until};
 use crate::store::{archive, ask, configured, deploy, host, manifest, pack, plugin, put};
 
 const FUNCTION: &str = "/v1/functions/echo";
@@ -178,7 +178,7 @@ fn who_rests_on_an_old_state_is_told_of_the_new_one() {
     let seen = ask(&server, "GET", FUNCTION, "").header("etag").expect("a revision").to_owned();
     deploy(&server, FUNCTION, 2);
     let headers = [("content-type", "application/x-tar"), ("if-match", seen.as_str())];
-    let answer = crate::harness::exchange(server.control, "PUT", FUNCTION, &headers, &archive(&manifest(3)));
+    let answer = exchange(server.control, "PUT", FUNCTION, &headers, &archive(&manifest(3)));
     assert_eq!(answer.status, 409, "{answer:?}");
     assert_eq!(answer.json()["revision"], 2);
     assert!(answers(&server, 2));
@@ -355,7 +355,7 @@ fn a_host_that_loses_its_store_serves_on_says_so_and_refuses_changes() {
     let store = shop.path().join("store");
     let server = host(&store);
     deploy(&server, FUNCTION, 1);
-    let ready = || crate::harness::exchange(server.control, "GET", "/ready", &[], b"");
+    let ready = || exchange(server.control, "GET", "/ready", &[], b"");
     assert!(!ready().text().contains("remarks"), "{:?}", ready());
     std::fs::rename(&store, shop.path().join("away")).expect("renamed");
     wait_until("it is noticed", || ready().status == 200 && ready().text().contains("the store could not be read"));
@@ -409,6 +409,35 @@ fn what_was_used_is_metered_and_outlives_its_host() {
     wait_until("both add up", || used(&server).0 == 25);
     ask(&server, "DELETE", FUNCTION, "");
     assert_eq!(used(&server).0, 25, "what is gone was used all the same");
+}
+
+#[test]
+fn a_request_that_outlives_its_function_is_metered() {
+    let shop = Workshop::new();
+    let server = host(&shop.path().join("store"));
+    let model = std::fs::read(root().join("host/engine/tests/models/loop.onnx")).expect("the model is there");
+    let manifest = b"model.path = 'model.onnx'\nlimits.timeout_ms = 2000\n";
+    let function = "/v1/functions/loop";
+    let deployed = put(&server, function, &pack(&[("function.toml", manifest), ("model.onnx", &model)]));
+    assert_eq!(deployed.status, 201, "{deployed:?}");
+    let page = || exchange(server.control, "GET", "/metrics", &[], b"").text();
+    let under_way = "sandmill_requests_in_flight{function=\"loop\",tenant=\"default\"} 1";
+    thread::scope(|scope| {
+        let call = scope.spawn(|| {
+            let turns = json!({"name": "turns", "shape": [], "datatype": "INT64", "data": [i64::MAX]});
+            let x = json!({"name": "x", "shape": [1], "datatype": "FP32", "data": [1.0]});
+            server.post("/fn/loop", json!({"inputs": [turns, x]}).to_string())
+        });
+        wait_until("it is under way", || page().contains(under_way));
+        assert_eq!(ask(&server, "DELETE", function, "").status, 204);
+        assert!(page().contains(under_way), "it is still there");
+        assert_eq!(call.join().expect("it was answered").status, 504);
+    });
+    let used = || ask(&server, "GET", "/v1/usage", "").json()["hours"][0]["functions"]["loop"].clone();
+    wait_until("it is metered", || used()["requests"] == 1);
+    assert!(used()["model_us"].as_u64() > Some(1_000_000), "{}", used());
+    wait_until("nothing of it is shown", || !page().contains("\"loop\""));
+    assert_eq!(used()["requests"], 1, "once");
 }
 
 /// All files below a folder.

@@ -1,7 +1,7 @@
 //! The releases that this host has loaded: made, served, kept for a while, and dropped when the last request has left them. Knows
 //! nothing of where they come from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,10 +26,14 @@ pub(crate) struct Holdings {
     held: Mutex<ByFunction>,
     /// Not served any more, and perhaps still at work.
     retired: Mutex<Vec<Arc<Held>>>,
+    /// Functions that are served no more. What was counted of them is kept until their last request has ended.
+    leaving: Mutex<HashSet<Name>>,
 }
 
+type Name = (TenantId, FunctionName);
+
 /// All loaded releases.
-type ByFunction = HashMap<(TenantId, FunctionName), Vec<Arc<Held>>>;
+type ByFunction = HashMap<Name, Vec<Arc<Held>>>;
 
 /// One loaded release.
 pub(crate) struct Held {
@@ -71,7 +75,8 @@ impl Held {
 
 impl Holdings {
     pub(crate) fn new(deployer: Deployer, pipeline: Arc<Pipeline>, telemetry: Arc<Telemetry>, spare_idle: Duration) -> Self {
-        Self { deployer, pipeline, telemetry, spare_idle, held: Mutex::default(), retired: Mutex::default() }
+        let (held, retired, leaving) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { deployer, pipeline, telemetry, spare_idle, held, retired, leaving }
     }
 
     /// What makes releases.
@@ -98,10 +103,11 @@ impl Holdings {
     /// Has `current` answer from now on, and the others by their numbers; whatever else of the function was loaded goes, when the
     /// last request has left it.
     pub(crate) fn publish(&self, current: &Arc<Held>, others: &[Arc<Held>]) {
-        let (tenant, function) = (current.release.tenant().clone(), current.release.function().clone());
+        let name = (current.release.tenant().clone(), current.release.function().clone());
+        let comes_back = lock(&self.leaving).remove(&name);
         let is_new = !current.answers.swap(true, Ordering::Relaxed);
         if is_new {
-            let has_shown = lock(&self.held).contains_key(&(tenant.clone(), function.clone()));
+            let has_shown = comes_back || lock(&self.held).contains_key(&name);
             self.show(current, has_shown);
             self.show_breaker(current);
         }
@@ -118,7 +124,7 @@ impl Holdings {
         });
         let now: Vec<_> = others.iter().chain([current]).cloned().collect();
         self.pipeline.publish(served);
-        let before = lock(&self.held).insert((tenant, function), now.clone());
+        let before = lock(&self.held).insert(name, now.clone());
         let gone = before.into_iter().flatten().filter(|held| !now.iter().any(|other| Arc::ptr_eq(held, other)));
         self.retire(gone);
     }
@@ -126,9 +132,29 @@ impl Holdings {
     /// Serves a function no more.
     pub(crate) fn withdraw(&self, tenant: &TenantId, function: &FunctionName) {
         self.pipeline.withdraw(tenant, function);
-        let gone = lock(&self.held).remove(&(tenant.clone(), function.clone()));
+        let name = (tenant.clone(), function.clone());
+        let gone = lock(&self.held).remove(&name);
         self.retire(gone.into_iter().flatten());
-        self.telemetry.forget(tenant, function);
+        lock(&self.leaving).insert(name);
+    }
+
+    /// Forgets what was counted of functions that are served no more and have no request left; which those are. What is to be done
+    /// with their last figures is done before, if there are any.
+    pub(crate) fn forget_gone(&self, read_last: impl FnOnce()) -> Vec<Name> {
+        let mut leaving = lock(&self.leaving);
+        let at_work = |name: &Name| {
+            let is_of = |held: &Arc<Held>| held.release.tenant() == &name.0 && held.release.function() == &name.1;
+            lock(&self.retired).iter().any(is_of) || !self.telemetry.is_idle(&name.0, &name.1)
+        };
+        let gone: Vec<_> = leaving.iter().filter(|name| !at_work(name)).cloned().collect();
+        if !gone.is_empty() {
+            read_last();
+        }
+        for name in &gone {
+            leaving.remove(name);
+            self.telemetry.forget(&name.0, &name.1);
+        }
+        gone
     }
 
     fn retire(&self, gone: impl Iterator<Item = Arc<Held>>) {

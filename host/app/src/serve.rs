@@ -220,6 +220,8 @@ fn load(holdings: &Holdings, specs: Vec<FunctionSpec>, account: &Arc<Account>) -
     let specs = Mutex::new(VecDeque::from(specs));
     let lock = || specs.lock().unwrap_or_else(PoisonError::into_inner);
     let deploy = |spec: FunctionSpec| -> Result<Arc<Held>> {
+        // A plugin that is new here may take minutes to compile: whoever waits wants to know for what.
+        tracing::info!(function = %spec.name, "loading");
         let place = Place {
             tenant: TenantId::local(),
             number: ReleaseNumber::FIRST,

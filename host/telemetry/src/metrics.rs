@@ -151,6 +151,11 @@ impl Telemetry {
         Ok(telemetry)
     }
 
+    /// Whether no request of a function's is under way.
+    pub fn is_idle(&self, tenant: &TenantId, function: &FunctionName) -> bool {
+        self.functions.is_idle(tenant, function)
+    }
+
     /// A function is served no more: nothing of it is shown from now on.
     pub fn forget(&self, tenant: &TenantId, function: &FunctionName) {
         self.functions.forget(tenant, function);
@@ -300,7 +305,12 @@ impl Telemetry {
 
     /// Asks before each look at the page where things stand, until it says that there is nothing more; it must be quick.
     pub fn ask(&self, ask: impl Fn() -> bool + Send + Sync + 'static) {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(ask));
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where nobody looks at the page, those that are over must go all the same.
+        if asked.len() == asked.capacity() {
+            asked.retain(|ask| ask());
+        }
+        asked.push(Box::new(ask));
     }
 
     /// The host became ready, or is ready no more.

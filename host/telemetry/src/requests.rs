@@ -153,6 +153,12 @@ impl Functions {
         })
     }
 
+    pub(crate) fn is_idle(&self, tenant: &TenantId, function: &FunctionName) -> bool {
+        let known = self.known.load();
+        let metrics = known.get(tenant).and_then(|functions| functions.get(function));
+        metrics.is_none_or(|metrics| metrics.in_flight() == 0)
+    }
+
     /// Requests under way still add up, to nowhere.
     pub(crate) fn forget(&self, tenant: &TenantId, function: &FunctionName) {
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
@@ -284,14 +290,19 @@ impl FunctionMetrics {
     }
 
     fn put_together(&self) {
-        let mut in_flight = None;
-        for shard in self.shards.iter().filter_map(OnceLock::get) {
-            *in_flight.get_or_insert(0) += shard.in_flight.load(Ordering::Relaxed);
-            shard.sums.lock().unwrap_or_else(PoisonError::into_inner).flush();
+        self.known_shards().for_each(|shard| shard.sums.lock().unwrap_or_else(PoisonError::into_inner).flush());
+        if self.known_shards().next().is_some() && self.name.is_some() {
+            self.families.in_flight.with_label_values(&self.labels()).set(self.in_flight());
         }
-        if let (Some(in_flight), Some(_)) = (in_flight, &self.name) {
-            self.families.in_flight.with_label_values(&self.labels()).set(in_flight);
-        }
+    }
+
+    fn known_shards(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().filter_map(OnceLock::get).map(|shard| &**shard)
+    }
+
+    /// Requests admitted and not answered yet.
+    fn in_flight(&self) -> i64 {
+        self.known_shards().map(|shard| shard.in_flight.load(Ordering::Relaxed)).sum()
     }
 }
 

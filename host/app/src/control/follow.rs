@@ -139,9 +139,16 @@ impl ControlPlane {
             }
             is_lost = refreshed.is_err();
             drop(self.settle());
-            let holdings = Arc::clone(&self.holdings);
-            drop(spawn_blocking(move || holdings.sweep()).await);
+            let plane = Arc::clone(&self);
+            drop(spawn_blocking(move || plane.sweep()).await);
         }
+    }
+
+    /// Drops what no request is at any more. Blocking.
+    fn sweep(&self) {
+        self.holdings.sweep();
+        // What the last requests of a deleted function used is its tenant's, too.
+        self.holdings.forget_gone(|| self.meter.read()).iter().for_each(|name| self.meter.forget(name));
     }
 
     /// Writes what was used, and deletes what nothing names any more, now and then, until the task ends.
@@ -249,10 +256,7 @@ impl ControlPlane {
 
     /// It is served no more.
     pub(crate) fn forget(&self, name: &Name) {
-        // Its last figures go with it.
-        self.meter.read();
         self.holdings.withdraw(&name.0, &name.1);
-        self.meter.forget(name);
         self.logs.forget(name);
         lock(&self.following.troubles).remove(name);
         lock(&self.following.lost).retain(|(lost, _), _| lost != name);

@@ -145,7 +145,8 @@ async fn a_body_of_one_byte_at_a_time_is_given_up() {
 #[tokio::test]
 async fn a_pause_is_bounded_and_a_long_body_is_not() {
     let slow = NonZeroU32::MIN;
-    let limits = EdgeLimits { upload_pause_time: SHORT, upload_bytes_per_second_min: slow, body_time: SHORT, ..EdgeLimits::default() };
+    let limits =
+        EdgeLimits { upload_pause_time: SHORT, upload_bytes_per_second_min: slow, body_time: SHORT, ..EdgeLimits::default() };
     let server = Server::start_guarded(limits);
     let mut client = server.control().await;
     client.send(head("content-length: 100")).await;
@@ -167,7 +168,11 @@ async fn a_pause_is_bounded_and_a_long_body_is_not() {
 #[tokio::test]
 async fn a_body_that_comes_in_drops_has_one_pause_in_all() {
     let rate = NonZeroU32::new(1 << 20).expect("not zero");
-    let server = Server::start_guarded(EdgeLimits { upload_pause_time: SHORT, upload_bytes_per_second_min: rate, ..EdgeLimits::default() });
+    let server = Server::start_guarded(EdgeLimits {
+        upload_pause_time: SHORT,
+        upload_bytes_per_second_min: rate,
+        ..EdgeLimits::default()
+    });
     // Ten times as slow as it may be, and never silent for as long as a pause may take.
     let begun = Instant::now();
     let answer = drip(server.control().await, &head("content-length: 1000000"), &b"x".repeat(128)).await;
