@@ -138,23 +138,22 @@ impl Holdings {
         lock(&self.leaving).insert(name);
     }
 
-    /// Forgets what was counted of functions that are served no more and have no request left; which those are. What is to be done
-    /// with their last figures is done before, if there are any.
-    pub(crate) fn forget_gone(&self, read_last: impl FnOnce()) -> Vec<Name> {
+    /// Forgets what was counted of functions that are served no more and have no request left, after `read_last` and before
+    /// `forgotten`, if there are any. None of them comes back meanwhile.
+    pub(crate) fn forget_gone(&self, read_last: impl FnOnce(), forgotten: impl FnOnce(&[Name])) {
         let mut leaving = lock(&self.leaving);
-        let at_work = |name: &Name| {
-            let is_of = |held: &Arc<Held>| held.release.tenant() == &name.0 && held.release.function() == &name.1;
-            lock(&self.retired).iter().any(is_of) || !self.telemetry.is_idle(&name.0, &name.1)
-        };
-        let gone: Vec<_> = leaving.iter().filter(|name| !at_work(name)).cloned().collect();
+        if leaving.is_empty() {
+            return;
+        }
+        let name = |held: &Arc<Held>| (held.release.tenant().clone(), held.release.function().clone());
+        let at_work: HashSet<Name> = lock(&self.retired).iter().map(name).collect();
+        let is_gone = |name: &Name| !at_work.contains(name) && self.telemetry.is_idle(&name.0, &name.1);
+        let gone: Vec<_> = leaving.extract_if(is_gone).collect();
         if !gone.is_empty() {
             read_last();
+            self.telemetry.forget(&gone);
+            forgotten(&gone);
         }
-        for name in &gone {
-            leaving.remove(name);
-            self.telemetry.forget(&name.0, &name.1);
-        }
-        gone
     }
 
     fn retire(&self, gone: impl Iterator<Item = Arc<Held>>) {
@@ -174,7 +173,10 @@ impl Holdings {
             .drain(..)
             .partition(|held| Arc::strong_count(held) == 1 && Arc::strong_count(&held.release) <= references(held));
         lock(&self.retired).extend(busy);
-        drop(gone);
+        if !gone.is_empty() {
+            drop(gone);
+            self.telemetry.prune();
+        }
     }
 
     /// What is known of the models of a release that answers from now on takes the place of what was known of the one before.

@@ -303,8 +303,9 @@ pub struct OnnxModel {
     builder: Builder,
     queue: Arc<Queue>,
     seat: Arc<Seat>,
-    life: Arc<Life>,
+    /// Goes before its life, which hears of the runs that it waits for.
     contexts: Contexts,
+    life: Arc<Life>,
     /// Goes last.
     _rest: Rest,
 }

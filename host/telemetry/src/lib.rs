@@ -2,6 +2,7 @@
 //!
 //! It is told what happened and asks nobody; it knows neither HTTP libraries nor runtimes.
 
+mod family;
 mod logs;
 mod metrics;
 mod models;

@@ -2,19 +2,17 @@
 //! configured sets, never from what a caller sends.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
-use prometheus::proto::{Metric, MetricFamily, MetricType};
-use prometheus::{
-    CounterVec, Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
-};
+use prometheus::core::Collector;
+use prometheus::proto::Metric;
+use prometheus::{Counter, Encoder, Gauge, Histogram, IntCounter, IntGauge, Opts, Registry, TextEncoder};
 use sandmill_domain::{BreakerState, FunctionName, TenantId, Usage};
 use thiserror::Error;
 
+use crate::family::{Family, Kind, Removable};
 use crate::models::{Families, ModelMetrics};
 use crate::record::Record;
 use crate::requests::{Functions, Visit};
@@ -37,40 +35,30 @@ pub struct MetricsError(#[from] prometheus::Error);
 pub struct Telemetry {
     registry: Registry,
     /// What is of functions.
-    removable: Vec<Removable>,
+    removable: Vec<Box<dyn Removable>>,
+    /// Held by whoever forgets, and by whoever goes through all functions: what is looked at is made if it is not there.
+    looking: Mutex<()>,
     functions: Functions,
-    plugin_loads: IntCounterVec,
-    plugin_compile: GaugeVec,
-    plugin_snapshot: GaugeVec,
-    model_load: GaugeVec,
-    warm_up: GaugeVec,
-    provider: IntGaugeVec,
-    breaker: IntGaugeVec,
-    breaker_transitions: IntCounterVec,
+    plugin_loads: Family<IntCounter>,
+    plugin_compile: Family<Gauge>,
+    plugin_snapshot: Family<Gauge>,
+    model_load: Family<Gauge>,
+    warm_up: Family<Gauge>,
+    provider: Family<IntGauge>,
+    breaker: Family<IntGauge>,
+    breaker_transitions: Family<IntCounter>,
     models: Arc<Families>,
     /// Asked before the page is shown.
     asked: Mutex<Vec<Box<Ask>>>,
-    device_memory: IntGaugeVec,
+    device_memory: Family<IntGauge>,
     store_stale: Gauge,
     functions_in_trouble: IntGauge,
     connections: IntGauge,
-    certificate_loads: IntCounterVec,
-    certificate_expiry: GaugeVec,
-    handshake_failures: IntCounterVec,
+    certificate_loads: Family<IntCounter>,
+    certificate_expiry: Family<Gauge>,
+    handshake_failures: Family<IntCounter>,
     ready: Gauge,
 }
-
-/// A family whose metrics are removed when what they are of is gone.
-struct Removable {
-    /// Without the host's prefix.
-    name: String,
-    is_gauge: bool,
-    collect: Box<dyn Fn() -> Vec<MetricFamily> + Send + Sync>,
-    /// Removes the metric with these labels.
-    remove: Box<Remove>,
-}
-
-type Remove = dyn Fn(&HashMap<&str, &str>) + Send + Sync;
 
 /// Sets gauges to where things stand; false if there is nothing more to ask for.
 type Ask = dyn Fn() -> bool + Send + Sync;
@@ -144,6 +132,7 @@ impl Telemetry {
             )?,
             ready: page.gauge("ready", "1 when each function was loaded, or has had its time for it, and nothing drains.")?,
             removable: page.removable.into_inner(),
+            looking: Mutex::default(),
             registry,
         };
         #[cfg(target_os = "linux")]
@@ -156,28 +145,27 @@ impl Telemetry {
         self.functions.is_idle(tenant, function)
     }
 
-    /// A function is served no more: nothing of it is shown from now on.
-    pub fn forget(&self, tenant: &TenantId, function: &FunctionName) {
-        self.functions.forget(tenant, function);
-        self.remove(tenant, function, |_family| true);
+    /// These functions are served no more: nothing of them is shown from now on.
+    pub fn forget(&self, gone: &[(TenantId, FunctionName)]) {
+        let _looking = self.looking();
+        self.functions.forget(gone);
+        let gone: HashSet<_> = gone.iter().map(|(tenant, function)| (tenant.as_str(), function.as_str())).collect();
+        self.removable.iter().for_each(|family| family.remove(&|tenant, function| gone.contains(&(tenant, function))));
     }
 
     /// Another release of a function answers: where the models of the one before stood is not shown from now on.
     pub fn replaced(&self, tenant: &TenantId, function: &FunctionName) {
-        self.remove(tenant, function, |family| family.is_gauge && family.name.starts_with("model_"));
+        let is_its = |of: &str, name: &str| (of, name) == (tenant.as_str(), function.as_str());
+        self.removable.iter().filter(|family| family.is_of_models()).for_each(|family| family.remove(&is_its));
     }
 
-    /// Of the families that are meant, and no others are looked through: there are thousands of metrics where there are many functions.
-    fn remove(&self, tenant: &TenantId, function: &FunctionName, is_meant: impl Fn(&Removable) -> bool) {
-        for removable in self.removable.iter().filter(|removable| is_meant(removable)) {
-            for metric in (removable.collect)().iter().flat_map(MetricFamily::get_metric) {
-                let labels: HashMap<_, _> = metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
-                let is = |label, value| labels.get(label) == Some(&value);
-                if is("tenant", tenant.as_str()) && is("function", function.as_str()) {
-                    (removable.remove)(&labels);
-                }
-            }
-        }
+    fn looking(&self) -> MutexGuard<'_, ()> {
+        self.looking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What nothing is left to be asked of is not asked any more. Blocking: a model may go with it.
+    pub fn prune(&self) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).retain(|ask| ask());
     }
 
     /// Everything in Prometheus' text format; or, for a tenant, what carries its name as the label `tenant` and nothing else.
@@ -185,9 +173,12 @@ impl Telemetry {
     /// # Errors
     /// If a metric cannot be rendered.
     pub fn render(&self, tenant: Option<&TenantId>) -> Result<Vec<u8>, MetricsError> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).retain(|ask| ask());
-        self.functions.put_together();
-        let mut families = self.registry.gather();
+        self.prune();
+        let mut families = {
+            let _looking = self.looking();
+            self.functions.put_together();
+            self.registry.gather()
+        };
         if let Some(tenant) = tenant {
             families.iter_mut().for_each(|family| family.mut_metric().retain(|metric| is_of(metric, tenant)));
             families.retain(|family| !family.get_metric().is_empty());
@@ -284,6 +275,7 @@ impl Telemetry {
 
     /// What each function has used since the host started; those that were forgotten are left out.
     pub fn used(&self) -> Vec<(TenantId, FunctionName, Usage)> {
+        let _looking = self.looking();
         self.functions.used()
     }
 
@@ -305,12 +297,7 @@ impl Telemetry {
 
     /// Asks before each look at the page where things stand, until it says that there is nothing more; it must be quick.
     pub fn ask(&self, ask: impl Fn() -> bool + Send + Sync + 'static) {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        // Where nobody looks at the page, those that are over must go all the same.
-        if asked.len() == asked.capacity() {
-            asked.retain(|ask| ask());
-        }
-        asked.push(Box::new(ask));
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(ask));
     }
 
     /// The host became ready, or is ready no more.
@@ -389,7 +376,7 @@ impl Drop for InFlight {
 /// Registers metrics under the host's prefix.
 pub(crate) struct Page<'a> {
     registry: &'a Registry,
-    removable: RefCell<Vec<Removable>>,
+    removable: RefCell<Vec<Box<dyn Removable>>>,
 }
 
 impl Page<'_> {
@@ -399,58 +386,43 @@ impl Page<'_> {
         Ok(metric)
     }
 
-    /// One whose metrics can be removed when what they are of is gone.
-    fn register_vec<B: MetricVecBuilder>(
-        &self,
-        name: &str,
-        metric: prometheus::Result<MetricVec<B>>,
-    ) -> Result<MetricVec<B>, MetricsError>
-    where
-        MetricVec<B>: Collector + Clone + Send + Sync + 'static,
-    {
-        let vec = self.register(metric)?;
-        let (collected, removed) = (vec.clone(), vec.clone());
-        let is_gauge = vec.collect().iter().any(|family| family.get_field_type() == MetricType::GAUGE);
-        self.removable.borrow_mut().push(Removable {
-            name: name.to_owned(),
-            is_gauge,
-            collect: Box::new(move || collected.collect()),
-            // What is gone already need not be removed.
-            remove: Box::new(move |labels| drop(removed.remove(labels))),
-        });
-        Ok(vec)
+    /// One of which may be removed what is of a function that is gone.
+    fn register_family<M: Kind>(&self, family: prometheus::Result<Family<M>>) -> Result<Family<M>, MetricsError> {
+        let family = self.register(family)?;
+        self.removable.borrow_mut().push(Box::new(family.clone()));
+        Ok(family)
     }
 
-    pub(crate) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
-        self.register_vec(name, IntCounterVec::new(Opts::new(name, help).namespace("sandmill"), labels))
+    pub(crate) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<Family<IntCounter>, MetricsError> {
+        self.register_family(Family::new(name, help, labels, &[]))
     }
 
     /// Counters of seconds, in fractions.
-    pub(crate) fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<CounterVec, MetricsError> {
-        self.register_vec(name, CounterVec::new(Opts::new(name, help).namespace("sandmill"), labels))
+    pub(crate) fn seconds(&self, name: &str, help: &str, labels: &[&str]) -> Result<Family<Counter>, MetricsError> {
+        self.register_family(Family::new(name, help, labels, &[]))
     }
 
-    pub(crate) fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, MetricsError> {
-        self.register_vec(name, IntGaugeVec::new(Opts::new(name, help).namespace("sandmill"), labels))
+    pub(crate) fn int_gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<Family<IntGauge>, MetricsError> {
+        self.register_family(Family::new(name, help, labels, &[]))
     }
 
     fn int_gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
         self.register(IntGauge::with_opts(Opts::new(name, help).namespace("sandmill")))
     }
 
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec, MetricsError> {
-        self.register_vec(name, GaugeVec::new(Opts::new(name, help).namespace("sandmill"), labels))
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<Family<Gauge>, MetricsError> {
+        self.register_family(Family::new(name, help, labels, &[]))
     }
 
     fn gauge(&self, name: &str, help: &str) -> Result<Gauge, MetricsError> {
         self.register(Gauge::with_opts(Opts::new(name, help).namespace("sandmill")))
     }
 
-    pub(crate) fn histograms(&self, name: &str, help: &str) -> Result<HistogramVec, MetricsError> {
+    pub(crate) fn histograms(&self, name: &str, help: &str) -> Result<Family<Histogram>, MetricsError> {
         self.histograms_of(name, help, &SECONDS)
     }
 
-    pub(crate) fn histograms_of(&self, name: &str, help: &str, buckets: &[f64]) -> Result<HistogramVec, MetricsError> {
+    pub(crate) fn histograms_of(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Family<Histogram>, MetricsError> {
         self.histograms_with(name, help, &FUNCTION, buckets)
     }
 
@@ -460,9 +432,8 @@ impl Page<'_> {
         help: &str,
         labels: &[&str],
         buckets: &[f64],
-    ) -> Result<HistogramVec, MetricsError> {
-        let opts = HistogramOpts::new(name, help).namespace("sandmill").buckets(buckets.to_vec());
-        self.register_vec(name, HistogramVec::new(opts, labels))
+    ) -> Result<Family<Histogram>, MetricsError> {
+        self.register_family(Family::new(name, help, labels, buckets))
     }
 }
 
@@ -498,7 +469,7 @@ mod tests {
         }
         let shown = || String::from_utf8(telemetry.render(None).expect("renders")).expect("text");
         assert!(shown().contains("digits") && shown().contains("angle"));
-        telemetry.forget(&tenant, &names[0]);
+        telemetry.forget(&[(tenant, names[0].clone())]);
         assert!(!shown().contains("digits") && shown().contains("angle"), "{}", shown());
     }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{HistogramVec, IntCounter, IntCounterVec, IntGaugeVec};
+use prometheus::{Histogram, IntCounter, IntGauge};
 use sandmill_domain::{FunctionName, ModelEvent, ModelStage, ModelState, Priority, TenantId};
 
+use crate::family::Family;
 use crate::metrics::{MetricsError, Page};
 use crate::requests::FunctionMetrics;
 
@@ -17,22 +18,22 @@ const MODEL_AND_REASON: [&str; 4] = ["tenant", "function", "model", "reason"];
 
 /// Those of all models.
 pub(crate) struct Families {
-    recycles: IntCounterVec,
-    recycle_failures: IntCounterVec,
-    recycle: HistogramVec,
-    held: HistogramVec,
-    not_returned: IntGaugeVec,
-    loads: IntCounterVec,
-    load: HistogramVec,
-    unloads: IntCounterVec,
-    failures: IntCounterVec,
-    abandoned: IntCounterVec,
-    abandoned_now: IntGaugeVec,
-    memory: IntGaugeVec,
-    warm: IntGaugeVec,
-    works: IntGaugeVec,
-    waiting: IntGaugeVec,
-    running: IntGaugeVec,
+    recycles: Family<IntCounter>,
+    recycle_failures: Family<IntCounter>,
+    recycle: Family<Histogram>,
+    held: Family<Histogram>,
+    not_returned: Family<IntGauge>,
+    loads: Family<IntCounter>,
+    load: Family<Histogram>,
+    unloads: Family<IntCounter>,
+    failures: Family<IntCounter>,
+    abandoned: Family<IntCounter>,
+    abandoned_now: Family<IntGauge>,
+    memory: Family<IntGauge>,
+    warm: Family<IntGauge>,
+    works: Family<IntGauge>,
+    waiting: Family<IntGauge>,
+    running: Family<IntGauge>,
 }
 
 impl Families {
@@ -111,7 +112,7 @@ pub struct ModelMetrics {
 impl ModelMetrics {
     /// Something has happened to it.
     pub fn happened(&self, event: &ModelEvent) {
-        let by = |counters: &IntCounterVec, last: &str| {
+        let by = |counters: &Family<IntCounter>, last: &str| {
             let [tenant, function, model] = &self.labels;
             counters.with_label_values(&[tenant.as_str(), function, model, last]).inc();
         };
@@ -144,7 +145,7 @@ impl ModelMetrics {
     /// It stands there now. Looked up each time: what was removed from the page comes back.
     pub fn stands(&self, state: &ModelState) {
         let families = &*self.families;
-        let set = |gauge: &IntGaugeVec, value| gauge.with_label_values(&self.labels).set(value);
+        let set = |gauge: &Family<IntGauge>, value| gauge.with_label_values(&self.labels).set(value);
         set(&families.abandoned_now, whole(state.abandoned));
         set(&families.memory, whole(state.memory_bytes));
         set(&families.warm, i64::from(state.stage == ModelStage::Warm));

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus::local::{LocalCounter, LocalHistogram, LocalIntCounter};
-use prometheus::{Counter, CounterVec, HistogramVec, IntCounterVec, IntGaugeVec};
+use prometheus::{Counter, Histogram, IntCounter, IntGauge};
 use sandmill_domain::ports::{PluginUsage, Stages};
 use sandmill_domain::{Batch, BatchReason, FunctionName, TenantId, Usage};
 
+use crate::family::Family;
 use crate::metrics::{FUNCTION, MetricsError, Page};
 use crate::record::Record;
 
@@ -37,27 +38,27 @@ const SHARDS: usize = 16;
 
 /// The families of metrics, each with all functions in it.
 pub(crate) struct Families {
-    requests: IntCounterVec,
-    faults: IntCounterVec,
-    request: HistogramVec,
-    turns: HistogramVec,
-    preprocess: HistogramVec,
-    queue: HistogramVec,
-    inference: HistogramVec,
-    batch_rows: HistogramVec,
-    batch_utilization: HistogramVec,
-    batches: IntCounterVec,
-    postprocess: HistogramVec,
-    handle: HistogramVec,
-    instantiation: HistogramVec,
-    plugin_running: HistogramVec,
-    plugin_memory: HistogramVec,
-    plugin_inferences: IntCounterVec,
-    received: IntCounterVec,
-    sent: IntCounterVec,
-    in_flight: IntGaugeVec,
-    plugin_seconds: CounterVec,
-    model_seconds: CounterVec,
+    requests: Family<IntCounter>,
+    faults: Family<IntCounter>,
+    request: Family<Histogram>,
+    turns: Family<Histogram>,
+    preprocess: Family<Histogram>,
+    queue: Family<Histogram>,
+    inference: Family<Histogram>,
+    batch_rows: Family<Histogram>,
+    batch_utilization: Family<Histogram>,
+    batches: Family<IntCounter>,
+    postprocess: Family<Histogram>,
+    handle: Family<Histogram>,
+    instantiation: Family<Histogram>,
+    plugin_running: Family<Histogram>,
+    plugin_memory: Family<Histogram>,
+    plugin_inferences: Family<IntCounter>,
+    received: Family<IntCounter>,
+    sent: Family<IntCounter>,
+    in_flight: Family<IntGauge>,
+    plugin_seconds: Family<Counter>,
+    model_seconds: Family<Counter>,
 }
 
 impl Families {
@@ -156,15 +157,17 @@ impl Functions {
     pub(crate) fn is_idle(&self, tenant: &TenantId, function: &FunctionName) -> bool {
         let known = self.known.load();
         let metrics = known.get(tenant).and_then(|functions| functions.get(function));
-        metrics.is_none_or(|metrics| metrics.in_flight() == 0)
+        metrics.is_none_or(|metrics| metrics.sum(|shard| &shard.visits) == 0)
     }
 
     /// Requests under way still add up, to nowhere.
-    pub(crate) fn forget(&self, tenant: &TenantId, function: &FunctionName) {
+    pub(crate) fn forget(&self, gone: &[(TenantId, FunctionName)]) {
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = Known::clone(&self.known.load());
-        if let Some(functions) = known.get_mut(tenant) {
-            functions.remove(function);
+        for (tenant, function) in gone {
+            if let Some(functions) = known.get_mut(tenant) {
+                functions.remove(function);
+            }
         }
         known.retain(|_, functions| !functions.is_empty());
         self.known.store(Arc::new(known));
@@ -199,8 +202,10 @@ pub(crate) struct FunctionMetrics {
 #[repr(align(128))]
 #[derive(Default)]
 struct Shard {
-    /// Below zero if requests began on other threads than they ended.
+    /// Requests admitted and not answered yet; below zero if they began on other threads than they ended.
     in_flight: AtomicI64,
+    /// The same, with those that were refused.
+    visits: AtomicI64,
     sums: Mutex<Sums>,
 }
 
@@ -275,7 +280,7 @@ impl FunctionMetrics {
     pub(crate) fn used(&self) -> Usage {
         self.put_together();
         let (labels, families) = (self.labels(), &self.families);
-        let micros = |family: &CounterVec| {
+        let micros = |family: &Family<Counter>| {
             let seconds = Duration::from_secs_f64(family.with_label_values(&labels).get().max(0.0));
             u64::try_from(seconds.as_micros()).unwrap_or(u64::MAX)
         };
@@ -292,7 +297,7 @@ impl FunctionMetrics {
     fn put_together(&self) {
         self.known_shards().for_each(|shard| shard.sums.lock().unwrap_or_else(PoisonError::into_inner).flush());
         if self.known_shards().next().is_some() && self.name.is_some() {
-            self.families.in_flight.with_label_values(&self.labels()).set(self.in_flight());
+            self.families.in_flight.with_label_values(&self.labels()).set(self.sum(|shard| &shard.in_flight));
         }
     }
 
@@ -300,9 +305,8 @@ impl FunctionMetrics {
         self.shards.iter().filter_map(OnceLock::get).map(|shard| &**shard)
     }
 
-    /// Requests admitted and not answered yet.
-    fn in_flight(&self) -> i64 {
-        self.known_shards().map(|shard| shard.in_flight.load(Ordering::Relaxed)).sum()
+    fn sum(&self, of: impl Fn(&Shard) -> &AtomicI64) -> i64 {
+        self.known_shards().map(|shard| of(shard).load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -316,8 +320,8 @@ fn this_thread() -> usize {
 impl Sums {
     fn count(&mut self, record: &Record<'_>, families: &Families, labels: [&str; 2]) {
         let [tenant, function] = labels;
-        let histogram = |family: &HistogramVec| family.with_label_values(&labels).local();
-        let add = |sum: &mut Option<LocalIntCounter>, family: &IntCounterVec, value: u64| {
+        let histogram = |family: &Family<Histogram>| family.with_label_values(&labels).local();
+        let add = |sum: &mut Option<LocalIntCounter>, family: &Family<IntCounter>, value: u64| {
             sum.get_or_insert_with(|| family.with_label_values(&labels).local()).inc_by(value);
         };
         one(&mut self.answered, (record.form, record.status), || {
@@ -352,7 +356,7 @@ impl Sums {
 
     #[expect(clippy::cast_precision_loss, reason = "no batch has 2^52 rows")]
     fn count_batch(&mut self, batch: &Batch, families: &Families, labels: [&str; 2]) {
-        let histogram = |family: &HistogramVec| family.with_label_values(&labels).local();
+        let histogram = |family: &Family<Histogram>| family.with_label_values(&labels).local();
         let rows = batch.rows as f64;
         self.batch_rows.get_or_insert_with(|| histogram(&families.batch_rows)).observe(rows);
         if let Some(most) = batch.rows_max {
@@ -366,7 +370,7 @@ impl Sums {
     }
 
     fn count_plugin(&mut self, usage: &PluginUsage, families: &Families, labels: [&str; 2]) {
-        let histogram = |family: &HistogramVec| family.with_label_values(&labels).local();
+        let histogram = |family: &Family<Histogram>| family.with_label_values(&labels).local();
         let instantiation = self.instantiation.get_or_insert_with(|| histogram(&families.instantiation));
         instantiation.observe(usage.instantiation.as_secs_f64());
         let running = self.plugin_running.get_or_insert_with(|| histogram(&families.plugin_running));
@@ -423,6 +427,7 @@ pub struct Visit {
 impl Visit {
     pub(crate) fn new(functions: &Functions, tenant: TenantId, function: FunctionName, admitted: bool) -> Self {
         let metrics = functions.of(&tenant, &function);
+        metrics.shard().visits.fetch_add(1, Ordering::Relaxed);
         if admitted {
             metrics.shard().in_flight.fetch_add(1, Ordering::Relaxed);
         }
@@ -440,8 +445,10 @@ impl Visit {
 
 impl Drop for Visit {
     fn drop(&mut self) {
+        let shard = self.metrics.shard();
+        shard.visits.fetch_sub(1, Ordering::Relaxed);
         if self.admitted {
-            self.metrics.shard().in_flight.fetch_sub(1, Ordering::Relaxed);
+            shard.in_flight.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

@@ -148,7 +148,7 @@ impl ControlPlane {
     fn sweep(&self) {
         self.holdings.sweep();
         // What the last requests of a deleted function used is its tenant's, too.
-        self.holdings.forget_gone(|| self.meter.read()).iter().for_each(|name| self.meter.forget(name));
+        self.holdings.forget_gone(|| self.meter.read(), |gone| self.meter.forget(gone));
     }
 
     /// Writes what was used, and deletes what nothing names any more, now and then, until the task ends.

@@ -44,15 +44,17 @@ impl Meter {
 
     /// Adds what came since this was asked before to the present hour. To be asked before a function's figures are forgotten.
     pub(crate) fn read(&self) {
+        // First: figures that are older than those of somebody who was quicker would look as if they began anew.
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         let used = self.telemetry.used();
         let hour = now_ms() / HOUR_MS;
-        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         book.read(hour, used.into_iter().map(|(tenant, function, used)| ((tenant, function), used)).collect());
     }
 
     /// Figures that are forgotten begin anew, if they come again.
-    pub(crate) fn forget(&self, name: &Name) {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner).seen.remove(name);
+    pub(crate) fn forget(&self, gone: &[Name]) {
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.iter().for_each(|name| _ = book.seen.remove(name));
     }
 
     /// Writes what the store does not have yet.
