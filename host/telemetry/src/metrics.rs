@@ -469,7 +469,12 @@ mod tests {
         }
         let shown = || String::from_utf8(telemetry.render(None).expect("renders")).expect("text");
         assert!(shown().contains("digits") && shown().contains("angle"));
+        let model = telemetry.model(&tenant, &names[0], "model");
         telemetry.forget(&[(tenant, names[0].clone())]);
+        // It was being replaced, and had not ended.
+        model.happened(&sandmill_domain::ModelEvent::RecycleFailed { reason: sandmill_domain::RecycleReason::Failures });
+        model.happened(&sandmill_domain::ModelEvent::Ran { took: Duration::from_secs(1) });
+        model.stands(&sandmill_domain::ModelState::default());
         assert!(!shown().contains("digits") && shown().contains("angle"), "{}", shown());
     }
 

@@ -112,6 +112,14 @@ pub struct ModelMetrics {
 impl ModelMetrics {
     /// Something has happened to it.
     pub fn happened(&self, event: &ModelEvent) {
+        match event {
+            // Often, and without a lock.
+            ModelEvent::Ran { took } => self.of.ran(*took),
+            event => self.of.unless_gone(|| self.show(event)),
+        }
+    }
+
+    fn show(&self, event: &ModelEvent) {
         let by = |counters: &Family<IntCounter>, last: &str| {
             let [tenant, function, model] = &self.labels;
             counters.with_label_values(&[tenant.as_str(), function, model, last]).inc();
@@ -135,15 +143,18 @@ impl ModelMetrics {
                 self.families.not_returned.with_label_values(&self.labels).set(whole(*not_returned_bytes));
             }
             ModelEvent::RecycleFailed { reason } => by(recycle_failures, reason.as_str()),
-            ModelEvent::Ran { took } => self.of.ran(*took),
             ModelEvent::Failed { kind } => by(failures, kind.as_str()),
             ModelEvent::Abandoned => self.abandoned.inc(),
-            ModelEvent::Returned => (),
+            ModelEvent::Ran { .. } | ModelEvent::Returned => (),
         }
     }
 
     /// It stands there now. Looked up each time: what was removed from the page comes back.
     pub fn stands(&self, state: &ModelState) {
+        self.of.unless_gone(|| self.show_stand(state));
+    }
+
+    fn show_stand(&self, state: &ModelState) {
         let families = &*self.families;
         let set = |gauge: &Family<IntGauge>, value| gauge.with_label_values(&self.labels).set(value);
         set(&families.abandoned_now, whole(state.abandoned));

@@ -165,8 +165,9 @@ impl Functions {
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = Known::clone(&self.known.load());
         for (tenant, function) in gone {
-            if let Some(functions) = known.get_mut(tenant) {
-                functions.remove(function);
+            let metrics = known.get_mut(tenant).and_then(|functions| functions.remove(function));
+            if let Some(metrics) = metrics {
+                *metrics.is_gone.lock().unwrap_or_else(PoisonError::into_inner) = true;
             }
         }
         known.retain(|_, functions| !functions.is_empty());
@@ -193,6 +194,8 @@ pub(crate) struct FunctionMetrics {
     families: Arc<Families>,
     /// None for requests that reached no function.
     name: Option<(TenantId, FunctionName)>,
+    /// Whether it is forgotten: nothing of it comes onto the page any more.
+    is_gone: Mutex<bool>,
     cold_starts: AtomicU64,
     model_seconds: OnceLock<Counter>,
     shards: [OnceLock<Box<Shard>>; SHARDS],
@@ -237,6 +240,7 @@ impl FunctionMetrics {
         Self {
             families: Arc::clone(families),
             name,
+            is_gone: Mutex::new(false),
             cold_starts: AtomicU64::new(0),
             model_seconds: OnceLock::new(),
             shards: [const { OnceLock::new() }; SHARDS],
@@ -260,10 +264,23 @@ impl FunctionMetrics {
         sums.count(record, &self.families, [tenant, function]);
     }
 
+    /// Tells the page something, unless it is forgotten, now or meanwhile: a model may be at work for longer than its function is there.
+    pub(crate) fn unless_gone(&self, tell: impl FnOnce()) {
+        let is_gone = self.is_gone.lock().unwrap_or_else(PoisonError::into_inner);
+        if !*is_gone {
+            tell();
+        }
+    }
+
     /// One of its models ran.
     pub(crate) fn ran(&self, took: Duration) {
-        let seconds = self.model_seconds.get_or_init(|| self.families.model_seconds.with_label_values(&self.labels()));
-        seconds.inc_by(took.as_secs_f64());
+        let find = || drop(self.model_seconds.set(self.families.model_seconds.with_label_values(&self.labels())));
+        if self.model_seconds.get().is_none() {
+            self.unless_gone(find);
+        }
+        if let Some(seconds) = self.model_seconds.get() {
+            seconds.inc_by(took.as_secs_f64());
+        }
     }
 
     /// A call had to wait for one of its models to be loaded.
