@@ -255,7 +255,7 @@ fn load(holdings: &Holdings, specs: Vec<FunctionSpec>, account: &Arc<Account>) -
     Ok(())
 }
 
-/// The memory of devices is asked whenever somebody looks; their driver is looked for once, when somebody looks first.
+/// The memory of devices is asked whenever somebody looks; their driver is looked for once, when they are asked first.
 fn watch_devices(telemetry: &Arc<Telemetry>) {
     let (devices, page) = (OnceLock::new(), Arc::downgrade(telemetry));
     telemetry.ask(move || {

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) seat: Arc<Seat>,
     pub(crate) lender: Arc<dyn Lender>,
     pub(crate) watchdog: Arc<Watchdog>,
+    /// Runs that do not end, of all models: they may outlive their own.
+    pub(crate) strays: Arc<AtomicIsize>,
     patron: Weak<dyn Patron>,
     /// What it has of the processors; none if it takes turns with nobody.
     part: Option<Part>,
@@ -86,6 +89,7 @@ pub(crate) struct Parts {
     pub(crate) seat: Arc<Seat>,
     pub(crate) lender: Arc<dyn Lender>,
     pub(crate) watchdog: Arc<Watchdog>,
+    pub(crate) strays: Arc<AtomicIsize>,
     pub(crate) patron: Weak<dyn Patron>,
     pub(crate) part: Option<Part>,
 }
@@ -93,13 +97,13 @@ pub(crate) struct Parts {
 impl Contexts {
     /// Threads are started when there is something for them; they run every call by itself until there is a plan.
     pub(crate) fn start(parts: Parts) -> Self {
-        let Parts { name, queue, seat, lender, watchdog, patron, part } = parts;
+        let Parts { name, queue, seat, lender, watchdog, strays, patron, part } = parts;
         let (life, alive) = crossbeam_channel::bounded(0);
         let threads = Mutex::new(Threads { handles: Vec::new(), life: Some(life) });
         let (plan, trust, worked, called) = (OnceLock::new(), Mutex::default(), Mutex::default(), Mutex::default());
         let shared = Arc::new_cyclic(|this| {
             let this = Weak::clone(this);
-            Shared { name, queue, seat, lender, watchdog, patron, part, this, plan, trust, worked, called, threads }
+            Shared { name, queue, seat, lender, watchdog, strays, patron, part, this, plan, trust, worked, called, threads }
         });
         let starter = Arc::downgrade(&shared);
         shared.queue.start_threads_by(move || {
@@ -295,6 +299,7 @@ impl Owner for Shared {
             self.queue.done_on_thread();
             self.queue.lose_thread(None);
         }
+        self.strays.fetch_add(1, Ordering::Relaxed);
         self.tell(|patron| patron.strayed(true));
     }
 }

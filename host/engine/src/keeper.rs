@@ -38,8 +38,8 @@ pub(crate) struct Keeper {
     memory_bytes_max: Option<usize>,
     /// Of sessions that are being made.
     reserved: AtomicUsize,
-    /// Runs of all models that would not end.
-    pub(crate) strays: AtomicIsize,
+    /// Runs of all models that would not end, also of such as are gone.
+    pub(crate) strays: Arc<AtomicIsize>,
 }
 
 #[derive(Default)]
@@ -66,7 +66,7 @@ impl Threads {
             wanted,
             memory_bytes_max,
             reserved: AtomicUsize::new(0),
-            strays: AtomicIsize::new(0),
+            strays: Arc::default(),
         });
         let mut threads = Self { keeper, handles: Vec::new() };
         threads.spawn("engine-keeper", |keeper| keeper.tend())?;

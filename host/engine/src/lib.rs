@@ -262,6 +262,7 @@ impl Engine {
             seat: Arc::clone(&seat),
             lender: Arc::clone(&self.builder.pool) as Arc<dyn Lender>,
             watchdog: Arc::clone(&self.builder.watchdog),
+            strays: Arc::clone(&self.threads.keeper.strays),
             patron: Arc::downgrade(&patron),
             part,
         });
@@ -520,6 +521,7 @@ mod test_support {
             seat,
             lender: Arc::new(Pool::new(1 << 20, 0)),
             watchdog: Arc::new(Watchdog::start().expect("a thread")),
+            strays: Arc::default(),
             patron: Arc::downgrade(patron),
             part,
         })

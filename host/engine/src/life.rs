@@ -234,6 +234,9 @@ impl Life {
             Err(TryLockError::Poisoned(error)) => error.into_inner(),
             Err(TryLockError::WouldBlock) => return,
         };
+        if self.parts.queue.is_closed() {
+            return;
+        }
         let now = Instant::now();
         let Some(live) = self.parts.seat.get() else {
             let is_due = lock(&self.state).retries.is_due(now);
@@ -309,6 +312,9 @@ impl Life {
     }
 
     fn load_now(&self) {
+        if self.parts.queue.is_closed() {
+            return;
+        }
         if self.parts.seat.get().is_some() {
             self.parts.queue.open();
             return;
@@ -529,15 +535,12 @@ impl Patron for Life {
     }
 
     fn strayed(&self, strays: bool) {
-        let Some(keeper) = self.parts.keeper.upgrade() else { return };
         if strays {
             self.strays.fetch_add(1, Ordering::Relaxed);
-            keeper.strays.fetch_add(1, Ordering::Relaxed);
             self.tell(&ModelEvent::Abandoned);
-            keeper.wake(self);
+            self.wake();
         } else {
             self.strays.fetch_sub(1, Ordering::Relaxed);
-            keeper.strays.fetch_sub(1, Ordering::Relaxed);
             self.tell(&ModelEvent::Returned);
         }
     }

@@ -412,6 +412,11 @@ impl Queue {
         waiting
     }
 
+    /// Whether its model is going away.
+    pub(crate) fn is_closed(&self) -> bool {
+        lock(&self.waiting).closed
+    }
+
     /// Takes no more calls; threads end when those that wait have run.
     pub(crate) fn close(&self) {
         self.leave_to_threads();

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -145,6 +146,7 @@ impl Shared {
         self.tell(|patron| patron.ran(took));
         if ended.stray {
             turn.lost.set(true);
+            self.strays.fetch_sub(1, Ordering::Relaxed);
             self.tell(|patron| patron.strayed(false));
         }
         if let (Some(inline), Some(begun)) = (inline, begun) {

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use sandmill_domain::ports::Model;
@@ -359,4 +359,24 @@ async fn a_run_that_does_not_listen_is_left_to_itself() {
     assert!(matches!(event, ModelEvent::Recycled { reason: RecycleReason::Abandoned, .. }), "{event:?}");
     assert_eq!(next(&events), ModelEvent::Returned);
     assert_eq!((model.state().abandoned, ailing()), (0, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_that_outlives_its_model_is_counted_until_it_ends() {
+    let engine = start(&EngineOptions { abandoned_max: 0, ..EngineOptions::default() });
+    let ailing = engine.ailing();
+    let model = engine.load(ModelSource::of("giant", model_bytes("giant")), &with(no_budget())).unwrap();
+    let events = events(&model);
+    let input = vec![integers("n", &[1], &[GIANT])];
+    let fault = model.infer(input, within(Duration::from_millis(500))).await.unwrap_err();
+    assert_eq!(fault.code, Code::DeadlineExceeded);
+    assert_eq!(next(&events), ModelEvent::Abandoned);
+    assert!(ailing().is_some());
+    // It waits for the run for a while, and then leaves it to itself.
+    drop(model);
+    let begun = Instant::now();
+    while ailing().is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "the run has ended long ago");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
