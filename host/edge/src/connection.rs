@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::activity::{Activity, Cause};
+use crate::again::Again;
 use crate::delivery::Delivery;
 use crate::io::{Dialect, Socket, Stream};
 use crate::linger::{self, Patience};
@@ -148,7 +149,8 @@ async fn step<W: Future>(work: W, activity: &Activity, phase: &mut watch::Receiv
 
 async fn serve_http1(stream: Stream, activity: &Arc<Activity>, entrance: Entrance, mut context: Context) {
     let service = service(activity, entrance, &context.shared);
-    let mut http = http1_builder(&context.shared.limits).serve_connection(TokioIo::new(stream), service);
+    // hyper wakes its own task for each piece of a body that has been read.
+    let mut http = Again::new(http1_builder(&context.shared.limits).serve_connection(TokioIo::new(stream), service));
     loop {
         match turn(&mut http, activity, &mut context.phase).await {
             // A request that is being read or answered is not interrupted; its answer says `connection: close`.
@@ -161,16 +163,16 @@ async fn serve_http1(stream: Stream, activity: &Arc<Activity>, entrance: Entranc
                 break;
             }
             Turn::Expired(Cause::Head) => {
-                return refuse_slow(http.into_parts().io.into_inner(), &context.shared).await;
+                return refuse_slow(http.into_inner().into_parts().io.into_inner(), &context.shared).await;
             }
             Turn::Expired(Cause::Idle) => {
-                return linger::part(http.into_parts().io.into_inner(), Patience::new(&context.shared.limits)).await;
+                return linger::part(http.into_inner().into_parts().io.into_inner(), Patience::new(&context.shared.limits)).await;
             }
             Turn::Expired(cause) => return give_up(activity, cause),
             Turn::Cut => return activity.abandon(),
         }
     }
-    linger::close(http.into_parts().io.into_inner(), Patience::new(&context.shared.limits)).await;
+    linger::close(http.into_inner().into_parts().io.into_inner(), Patience::new(&context.shared.limits)).await;
 }
 
 async fn serve_http2(stream: Stream, activity: &Arc<Activity>, entrance: Entrance, mut context: Context) {

@@ -5,6 +5,7 @@
 //! [`sandmill_domain::ports::Control`] alone: it knows no plugin, model, pipeline or catalog.
 
 mod activity;
+mod again;
 mod archive;
 mod connection;
 mod control;
