@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "malloc_trim and madvise: see the one call of each")]
 
 use std::path::Path;
-use std::{fs, ptr};
+use std::{env, fs, ptr};
 
 use rustix::mm::Advice;
 
@@ -30,13 +30,14 @@ pub(crate) fn give_back() {
     }
 }
 
-/// Unmaps the pages of these programs' and libraries' own code: to start takes far more of it than to serve. What runs again comes back
-/// from the page cache, by page faults.
-pub(crate) fn give_back_code(files: &[&Path]) {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    for (start, bytes) in maps.lines().filter_map(|line| code_of(line, files)) {
-        // SAFETY: the range is a private mapping of a file that can be read and run, and not be written to. The loader writes to none
-        // of the code of these files, which is position-independent, so the pages come back as they were.
+/// Unmaps the pages of the program's and its libraries' own code and constants: to start takes far more of them than to serve. What is
+/// needed again comes back from the page cache, by page faults.
+pub(crate) fn give_back_code() {
+    let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
+    let program = env::current_exe().unwrap_or_default();
+    for (start, bytes) in unwritten(&maps, &program) {
+        // SAFETY: the range is a private mapping of a file, which cannot be written to, and no page of it was when it could: the kernel
+        // counts none that is not the file's. So the pages come back as they were.
         let released = unsafe { rustix::mm::madvise(ptr::without_provenance_mut(start), bytes, Advice::LinuxDontNeed) };
         if let Err(error) = released {
             tracing::debug!("pages of code stay resident: {error}");
@@ -44,16 +45,34 @@ pub(crate) fn give_back_code(files: &[&Path]) {
     }
 }
 
-/// Where a line of the kernel's table of mappings says that code of one of these files lies, and how many bytes it has.
-fn code_of(line: &str, files: &[&Path]) -> Option<(usize, usize)> {
+/// Where the kernel's account of all mappings says that code and constants of the program and its libraries lie as they are in their files,
+/// and how many bytes they have. Constants that the loader has put addresses in are not among them.
+fn unwritten(smaps: &str, program: &Path) -> Vec<(usize, usize)> {
+    let (mut found, mut mapping) = (Vec::new(), None);
+    for line in smaps.lines() {
+        match line.split_once(':') {
+            // Pages that are not the file's any more, where they are or swapped out.
+            Some(("Anonymous" | "Swap", kilobytes)) => mapping = mapping.filter(|_| kilobytes.trim() == "0 kB"),
+            // The last of what is told of a mapping.
+            Some(("VmFlags", _)) => found.extend(mapping.take()),
+            _ => mapping = code_of(line, program).or(mapping),
+        }
+    }
+    found
+}
+
+/// Where a line of the kernel's table of mappings says that code or constants of the program or of a library lie, and how many bytes they
+/// have.
+fn code_of(line: &str, program: &Path) -> Option<(usize, usize)> {
     let mut fields = line.splitn(6, ' ');
     let (range, rights) = (fields.next()?, fields.next()?);
+    // What is no file has no name there.
     let file = Path::new(fields.nth(3)?.trim_start());
+    let is_ours = file == program || file.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
     let (start, end) = range.split_once('-')?;
     let [start, end] = [start, end].map(|address| usize::from_str_radix(address, 16).ok());
     let bytes = end?.checked_sub(start?)?;
-    // What is no file has no name there.
-    (rights == "r-xp" && file.is_absolute() && files.contains(&file)).then_some((start?, bytes))
+    (matches!(rights, "r-xp" | "r--p") && file.is_absolute() && is_ours).then_some((start?, bytes))
 }
 
 fn of_machine(meminfo: &str) -> Option<usize> {
@@ -91,32 +110,46 @@ mod tests {
     }
 
     #[test]
-    fn code_is_what_can_be_run_of_the_files_that_are_asked_for() {
-        let files = [Path::new("/lib/a b.so"), Path::new("/bin/x"), Path::new("")];
+    fn code_is_what_nobody_can_write_of_the_program_and_its_libraries() {
+        let program = Path::new("/bin/x y");
         let line = |rights: &str, file: &str| format!("7f00-7f10 {rights} 00001000 08:01 42    {file}");
-        let code = Some((0x7f00, 0x10));
-        assert_eq!((code_of(&line("r-xp", "/lib/a b.so"), &files), code_of(&line("r-xp", "/bin/x"), &files)), (code, code));
-        for (rights, file) in
-            [("r--p", "/bin/x"), ("rwxp", "/bin/x"), ("r-xs", "/bin/x"), ("r-xp", "/bin/x (deleted)"), ("r-xp", "")]
-        {
-            assert_eq!(code_of(&line(rights, file), &files), None, "{rights} {file}");
+        for file in ["/bin/x y", "/lib/a b.so", "/lib/libc.so.6"] {
+            for rights in ["r-xp", "r--p"] {
+                assert_eq!(code_of(&line(rights, file), program), Some((0x7f00, 0x10)), "{rights} {file}");
+            }
         }
-        for torn in ["", "7f00", "7f00-7f10 r-xp", "7f10-7f00 r-xp 0 08:01 42 /bin/x", "x-y r-xp 0 08:01 42 /bin/x"] {
-            assert_eq!(code_of(torn, &files), None, "{torn}");
+        for (rights, file) in [("rw-p", "/bin/x y"), ("rwxp", "/bin/x y"), ("r-xs", "/bin/x y"), ("r-xp", "/bin/x"), ("r-xp", "")]
+        {
+            assert_eq!(code_of(&line(rights, file), program), None, "{rights} {file}");
+        }
+        for torn in ["", "7f00", "7f00-7f10 r-xp", "7f10-7f00 r-xp 0 08:01 42 /bin/x y", "x-y r-xp 0 08:01 42 /bin/x y"] {
+            assert_eq!(code_of(torn, program), None, "{torn}");
         }
     }
 
     #[test]
+    fn pages_that_were_written_are_not_given_back() {
+        let mapping = |start: usize, rights: &str, anonymous: usize, swapped: usize| {
+            let file = format!("{start:x}0-{start:x}8 {rights} 0 08:01 42 /bin/x");
+            format!("{file}\nSize: 4 kB\nAnonymous:   {anonymous} kB\nSwap:     {swapped} kB\nVmFlags: rd mr me\n")
+        };
+        let maps: String = [(1, "r--p", 0, 0), (2, "r--p", 4, 0), (3, "r--p", 0, 4), (4, "rw-p", 0, 0), (5, "r-xp", 0, 0)]
+            .map(|(start, rights, anonymous, swapped)| mapping(start, rights, anonymous, swapped))
+            .concat();
+        assert_eq!(unwritten(&maps, Path::new("/bin/x")), [(0x10, 8), (0x50, 8)]);
+    }
+
+    #[test]
     fn code_that_was_given_back_runs_as_before() {
-        let program = std::env::current_exe().unwrap();
+        let program = env::current_exe().unwrap();
         let resident = || {
             let maps = fs::read_to_string("/proc/self/smaps").unwrap();
-            let mut lines = maps.lines().skip_while(|line| code_of(line, &[&program]).is_none());
+            let mut lines = maps.lines().skip_while(|line| !line.contains("r-xp") || code_of(line, &program).is_none());
             let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
             rss.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
         };
         let before = resident();
-        give_back_code(&[&program]);
+        give_back_code();
         let after = resident();
         assert!(after < before, "{before} KB, {after} KB");
     }

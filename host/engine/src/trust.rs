@@ -9,9 +9,11 @@ const SURPRISE: u32 = 4;
 /// of 200 to 400 us within seconds. It is half of what a run may take there by default.
 const NO_SURPRISE: Duration = Duration::from_micros(500);
 /// After it, all runs must be short for so long. A machine that halts a processor looks like a long run, and most are that.
-const PAUSE: Duration = Duration::from_secs(5);
-/// Twice as long after each further one, up to this; after this time without one, it is as if there had been none.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Twice as long after each further one, up to this,
 const PAUSE_MAX: Duration = Duration::from_secs(640);
+/// unless the model had been back for so many times as long as the long run took: a thousandth of a thread's time may go to such.
+const FORGIVEN: u32 = 1000;
 
 /// What is thought of one model.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +23,7 @@ pub(crate) struct Trust {
     away: Option<Instant>,
     /// When it came back last.
     returned: Option<Instant>,
-    /// How often it went, not too long after it had come back.
+    /// How often it went, too soon after it had come back.
     surprises: u32,
 }
 
@@ -48,8 +50,8 @@ impl Trust {
         if took > (measured * SURPRISE).max(NO_SURPRISE) {
             // Several at once are one cause.
             if self.away.is_none() {
-                let is_forgotten = self.returned.is_some_and(|at| now.saturating_duration_since(at) > PAUSE_MAX);
-                self.surprises = if is_forgotten { 1 } else { self.surprises.saturating_add(1) };
+                let is_rare = self.returned.is_some_and(|at| now.saturating_duration_since(at) > took.saturating_mul(FORGIVEN));
+                self.surprises = if is_rare { 1 } else { self.surprises.saturating_add(1) };
             }
             self.away = Some(now);
             return Verdict::Leave;
@@ -87,38 +89,40 @@ mod tests {
     const MEASURED: Duration = Duration::from_micros(200);
     const SHORT: Duration = Duration::from_micros(700);
     const LONG: Duration = Duration::from_micros(801);
-    const SECOND: Duration = Duration::from_secs(1);
+    const MS: Duration = Duration::from_millis(1);
 
     #[test]
     fn one_long_run_ends_it_and_short_ones_bring_it_back() {
         let (mut trust, now) = (Trust::default(), Instant::now());
-        let mut ran = |took, is_good, after: u32| trust.ran(took, is_good, MEASURED, now + after * SECOND);
+        let mut ran = |took, is_good, after: u32| trust.ran(took, is_good, MEASURED, now + after * MS);
         assert_eq!(ran(SHORT, true, 0), Verdict::Stay);
         assert_eq!(ran(LONG, true, 0), Verdict::Leave);
-        assert_eq!(ran(SHORT, true, 4), Verdict::Stay);
-        assert_eq!(ran(LONG, true, 4), Verdict::Leave, "whoever missed that hears it again");
-        assert_eq!(ran(SHORT, true, 8), Verdict::Stay, "from the last one");
-        assert_eq!(ran(SHORT, false, 9), Verdict::Stay, "it failed");
-        assert_eq!(ran(SHORT, true, 9), Verdict::Return);
-        assert_eq!(ran(SHORT, true, 9), Verdict::Stay);
+        assert_eq!(ran(SHORT, true, 200), Verdict::Stay);
+        assert_eq!(ran(LONG, true, 200), Verdict::Leave, "whoever missed that hears it again");
+        assert_eq!(ran(SHORT, true, 449), Verdict::Stay, "from the last one");
+        assert_eq!(ran(SHORT, false, 450), Verdict::Stay, "it failed");
+        assert_eq!(ran(SHORT, true, 450), Verdict::Return);
+        assert_eq!(ran(SHORT, true, 450), Verdict::Stay);
     }
 
     #[test]
-    fn a_model_that_surprises_again_is_away_for_longer_each_time() {
+    fn a_model_that_surprises_again_too_soon_is_away_for_longer_each_time() {
         let (mut trust, mut now) = (Trust::default(), Instant::now());
-        let mut away = |here: Duration| {
+        let mut away = |here: Duration, took: Duration| {
             now += here;
-            assert_eq!(trust.ran(LONG, true, MEASURED, now), Verdict::Leave);
+            assert_eq!(trust.ran(took, true, MEASURED, now), Verdict::Leave);
             let left = now;
             while trust.ran(SHORT, true, MEASURED, now) != Verdict::Return {
-                now += SECOND;
+                now += 250 * MS;
             }
-            (now - left).as_secs()
+            (now - left).as_millis()
         };
-        let pauses = Vec::from_iter((0..10).map(|_| away(3 * SECOND)));
-        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 640, 640]);
-        assert_eq!(away(PAUSE_MAX), 640);
-        assert_eq!(away(PAUSE_MAX + SECOND), 5, "forgotten");
+        let soon = LONG * FORGIVEN;
+        let pauses = Vec::from_iter((0..14).map(|_| away(soon, LONG)));
+        let doubled = (0..12).map(|times| 250 << times);
+        assert_eq!(pauses, Vec::from_iter(doubled.chain([640_000, 640_000])));
+        assert_eq!(away(soon + MS, LONG), 250, "it is rare");
+        assert_eq!(away(soon + MS, 2 * LONG), 500, "it is as rare, and takes more");
     }
 
     #[test]
@@ -126,8 +130,8 @@ mod tests {
         let (mut trust, now) = (Trust::default(), Instant::now());
         assert_eq!(trust.ran_larger(LONG, true, MEASURED, now), Verdict::Stay);
         assert_eq!(trust.ran(LONG, true, MEASURED, now), Verdict::Leave);
-        assert_eq!(trust.ran_larger(LONG, true, MEASURED, now + 5 * SECOND), Verdict::Stay);
-        assert_eq!(trust.ran_larger(SHORT, true, MEASURED, now + 5 * SECOND), Verdict::Return);
+        assert_eq!(trust.ran_larger(LONG, true, MEASURED, now + PAUSE), Verdict::Stay);
+        assert_eq!(trust.ran_larger(SHORT, true, MEASURED, now + PAUSE), Verdict::Return);
     }
 
     #[test]
