@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures_util::task::AtomicWaker;
 
 /// So often in a row at most: a future that has always something to do gives way to others.
-const POLLS_MAX: usize = 4;
+const POLLS_MAX: usize = 2;
 
 /// Set while the future is polled.
 const POLLED: u8 = 1;

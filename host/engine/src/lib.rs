@@ -45,6 +45,7 @@ mod trust;
 mod warm_up;
 mod watchdog;
 
+use std::env;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -147,6 +148,7 @@ pub enum EngineError {
 /// ONNX Runtime in this process, the memory that its models' tensors lie in, the watchdog over their runs, and the threads that keep
 /// their sessions.
 pub struct Engine {
+    library: PathBuf,
     version: String,
     builder: Builder,
     trial_ground: Arc<TrialGround>,
@@ -168,6 +170,8 @@ impl Engine {
         let providers = Arc::new(Providers::start(&environment, &version, &options.providers)?);
         Ok(Self {
             trial_ground: Arc::new(TrialGround::open(library, &version, options)),
+            // As the kernel names it.
+            library: library.canonicalize().unwrap_or_default(),
             version,
             builder: Builder {
                 environment,
@@ -208,7 +212,8 @@ impl Engine {
     /// Gives back to the system what starting took and serving does not: what the C library keeps, and code and constants that are not
     /// needed again. It holds up whoever else asks for memory meanwhile.
     pub fn settle(&self) {
-        memory::give_back_code();
+        let program = env::current_exe().unwrap_or_default();
+        memory::give_back_code(&[&program, &self.library]);
         memory::give_back();
     }
 

@@ -3,7 +3,7 @@
 #![allow(unsafe_code, reason = "malloc_trim and madvise: see the one call of each")]
 
 use std::path::Path;
-use std::{env, fs, ptr};
+use std::{fs, ptr};
 
 use rustix::mm::Advice;
 
@@ -30,14 +30,14 @@ pub(crate) fn give_back() {
     }
 }
 
-/// Unmaps the pages of the program's and its libraries' own code and constants: to start takes far more of them than to serve. What is
-/// needed again comes back from the page cache, by page faults.
-pub(crate) fn give_back_code() {
+/// Unmaps the pages of these programs' and libraries' own code and constants: to start takes far more of them than to serve. What is needed
+/// again comes back from the page cache, by page faults. The files must have been loaded, and must stay: of a library that is being loaded, or
+/// goes away, the kernel's table may be out of date before it is read.
+pub(crate) fn give_back_code(files: &[&Path]) {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
-    let program = env::current_exe().unwrap_or_default();
-    for (start, bytes) in unwritten(&maps, &program) {
-        // SAFETY: the range is a private mapping of a file, which cannot be written to, and no page of it was when it could: the kernel
-        // counts none that is not the file's. So the pages come back as they were.
+    for (start, bytes) in unwritten(&maps, files) {
+        // SAFETY: the range is a private mapping of a file that was loaded and stays, which cannot be written to, and no page of it was when it
+        // could: the kernel counts none that is not the file's. So the pages come back as they were.
         let released = unsafe { rustix::mm::madvise(ptr::without_provenance_mut(start), bytes, Advice::LinuxDontNeed) };
         if let Err(error) = released {
             tracing::debug!("pages of code stay resident: {error}");
@@ -45,9 +45,9 @@ pub(crate) fn give_back_code() {
     }
 }
 
-/// Where the kernel's account of all mappings says that code and constants of the program and its libraries lie as they are in their files,
-/// and how many bytes they have. Constants that the loader has put addresses in are not among them.
-fn unwritten(smaps: &str, program: &Path) -> Vec<(usize, usize)> {
+/// Where the kernel's account of all mappings says that code and constants of these files lie as they are in them, and how many bytes they
+/// have. Constants that the loader has put addresses in are not among them.
+fn unwritten(smaps: &str, files: &[&Path]) -> Vec<(usize, usize)> {
     let (mut found, mut mapping) = (Vec::new(), None);
     for line in smaps.lines() {
         match line.split_once(':') {
@@ -55,24 +55,22 @@ fn unwritten(smaps: &str, program: &Path) -> Vec<(usize, usize)> {
             Some(("Anonymous" | "Swap", kilobytes)) => mapping = mapping.filter(|_| kilobytes.trim() == "0 kB"),
             // The last of what is told of a mapping.
             Some(("VmFlags", _)) => found.extend(mapping.take()),
-            _ => mapping = code_of(line, program).or(mapping),
+            _ => mapping = code_of(line, files).or(mapping),
         }
     }
     found
 }
 
-/// Where a line of the kernel's table of mappings says that code or constants of the program or of a library lie, and how many bytes they
-/// have.
-fn code_of(line: &str, program: &Path) -> Option<(usize, usize)> {
+/// Where a line of the kernel's table of mappings says that code or constants of one of these files lie, and how many bytes they have.
+fn code_of(line: &str, files: &[&Path]) -> Option<(usize, usize)> {
     let mut fields = line.splitn(6, ' ');
     let (range, rights) = (fields.next()?, fields.next()?);
     // What is no file has no name there.
     let file = Path::new(fields.nth(3)?.trim_start());
-    let is_ours = file == program || file.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
     let (start, end) = range.split_once('-')?;
     let [start, end] = [start, end].map(|address| usize::from_str_radix(address, 16).ok());
     let bytes = end?.checked_sub(start?)?;
-    (matches!(rights, "r-xp" | "r--p") && file.is_absolute() && is_ours).then_some((start?, bytes))
+    (matches!(rights, "r-xp" | "r--p") && file.is_absolute() && files.contains(&file)).then_some((start?, bytes))
 }
 
 fn of_machine(meminfo: &str) -> Option<usize> {
@@ -99,6 +97,8 @@ fn of_group(folder: &Path) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
+
     use super::*;
 
     #[test]
@@ -110,20 +110,21 @@ mod tests {
     }
 
     #[test]
-    fn code_is_what_nobody_can_write_of_the_program_and_its_libraries() {
-        let program = Path::new("/bin/x y");
+    fn code_is_what_nobody_can_write_of_the_files_that_are_asked_for() {
+        let files = [Path::new("/bin/x y"), Path::new("/lib/a b.so"), Path::new("")];
         let line = |rights: &str, file: &str| format!("7f00-7f10 {rights} 00001000 08:01 42    {file}");
-        for file in ["/bin/x y", "/lib/a b.so", "/lib/libc.so.6"] {
+        for file in ["/bin/x y", "/lib/a b.so"] {
             for rights in ["r-xp", "r--p"] {
-                assert_eq!(code_of(&line(rights, file), program), Some((0x7f00, 0x10)), "{rights} {file}");
+                assert_eq!(code_of(&line(rights, file), &files), Some((0x7f00, 0x10)), "{rights} {file}");
             }
         }
-        for (rights, file) in [("rw-p", "/bin/x y"), ("rwxp", "/bin/x y"), ("r-xs", "/bin/x y"), ("r-xp", "/bin/x"), ("r-xp", "")]
+        for (rights, file) in
+            [("rw-p", "/bin/x y"), ("rwxp", "/bin/x y"), ("r-xs", "/bin/x y"), ("r-xp", "/lib/libc.so.6"), ("r-xp", "")]
         {
-            assert_eq!(code_of(&line(rights, file), program), None, "{rights} {file}");
+            assert_eq!(code_of(&line(rights, file), &files), None, "{rights} {file}");
         }
         for torn in ["", "7f00", "7f00-7f10 r-xp", "7f10-7f00 r-xp 0 08:01 42 /bin/x y", "x-y r-xp 0 08:01 42 /bin/x y"] {
-            assert_eq!(code_of(torn, program), None, "{torn}");
+            assert_eq!(code_of(torn, &files), None, "{torn}");
         }
     }
 
@@ -136,7 +137,7 @@ mod tests {
         let maps: String = [(1, "r--p", 0, 0), (2, "r--p", 4, 0), (3, "r--p", 0, 4), (4, "rw-p", 0, 0), (5, "r-xp", 0, 0)]
             .map(|(start, rights, anonymous, swapped)| mapping(start, rights, anonymous, swapped))
             .concat();
-        assert_eq!(unwritten(&maps, Path::new("/bin/x")), [(0x10, 8), (0x50, 8)]);
+        assert_eq!(unwritten(&maps, &[Path::new("/bin/x")]), [(0x10, 8), (0x50, 8)]);
     }
 
     #[test]
@@ -144,12 +145,12 @@ mod tests {
         let program = env::current_exe().unwrap();
         let resident = || {
             let maps = fs::read_to_string("/proc/self/smaps").unwrap();
-            let mut lines = maps.lines().skip_while(|line| !line.contains("r-xp") || code_of(line, &program).is_none());
+            let mut lines = maps.lines().skip_while(|line| !line.contains("r-xp") || code_of(line, &[&program]).is_none());
             let rss = lines.find_map(|line| line.strip_prefix("Rss:")).unwrap();
             rss.trim().trim_end_matches(" kB").parse::<usize>().unwrap()
         };
         let before = resident();
-        give_back_code();
+        give_back_code(&[&program]);
         let after = resident();
         assert!(after < before, "{before} KB, {after} KB");
     }

@@ -12,7 +12,8 @@ const NO_SURPRISE: Duration = Duration::from_micros(500);
 const PAUSE: Duration = Duration::from_millis(250);
 /// Twice as long after each further one, up to this,
 const PAUSE_MAX: Duration = Duration::from_secs(640);
-/// unless the model had been back for so many times as long as the long run took: a thousandth of a thread's time may go to such.
+/// unless the model had been back for so many times as long as its long runs took, or for as long as that pause: a thousandth of a thread's
+/// time may go to such runs.
 const FORGIVEN: u32 = 1000;
 
 /// What is thought of one model.
@@ -25,11 +26,13 @@ pub(crate) struct Trust {
     returned: Option<Instant>,
     /// How often it went, too soon after it had come back.
     surprises: u32,
+    /// For how long it must be back before its long runs are forgiven, those on threads of its own included.
+    debt: Duration,
 }
 
 impl Default for Trust {
     fn default() -> Self {
-        Self { pause: PAUSE, away: None, returned: None, surprises: 0 }
+        Self { pause: PAUSE, away: None, returned: None, surprises: 0, debt: Duration::ZERO }
     }
 }
 
@@ -48,11 +51,15 @@ impl Trust {
     /// A run was measured to take so long, and took so long by its thread's processor time. One that failed says nothing good.
     pub(crate) fn ran(&mut self, took: Duration, is_good: bool, measured: Duration, now: Instant) -> Verdict {
         if took > (measured * SURPRISE).max(NO_SURPRISE) {
-            // Several at once are one cause.
+            let cost = took.saturating_mul(FORGIVEN);
+            // Several at once are one cause, and each costs.
             if self.away.is_none() {
-                let is_rare = self.returned.is_some_and(|at| now.saturating_duration_since(at) > took.saturating_mul(FORGIVEN));
+                let paid = self.returned.map(|at| now.saturating_duration_since(at));
+                let is_rare = paid.is_some_and(|paid| paid > self.debt.saturating_add(cost).min(PAUSE_MAX));
                 self.surprises = if is_rare { 1 } else { self.surprises.saturating_add(1) };
+                self.debt = self.debt.saturating_sub(paid.unwrap_or_default());
             }
+            self.debt = self.debt.saturating_add(cost).min(PAUSE_MAX);
             self.away = Some(now);
             return Verdict::Leave;
         }
@@ -117,12 +124,43 @@ mod tests {
             }
             (now - left).as_millis()
         };
-        let soon = LONG * FORGIVEN;
-        let pauses = Vec::from_iter((0..14).map(|_| away(soon, LONG)));
+        let pauses = Vec::from_iter((0..14).map(|_| away(3 * MS, LONG)));
         let doubled = (0..12).map(|times| 250 << times);
         assert_eq!(pauses, Vec::from_iter(doubled.chain([640_000, 640_000])));
-        assert_eq!(away(soon + MS, LONG), 250, "it is rare");
-        assert_eq!(away(soon + MS, 2 * LONG), 500, "it is as rare, and takes more");
+        assert_eq!(away(14 * LONG * FORGIVEN, LONG), 640_000, "a long run more than it has paid for");
+        assert_eq!(away(16 * LONG * FORGIVEN, LONG), 250, "all are paid for");
+        assert_eq!(away(LONG * FORGIVEN, LONG), 500, "not the last one");
+    }
+
+    #[test]
+    fn a_small_surprise_makes_nobody_forget_a_large_one() {
+        let (mut trust, mut now) = (Trust::default(), Instant::now());
+        let mut away = |here: Duration, took: Duration| {
+            now += here;
+            assert_eq!(trust.ran(took, true, MEASURED, now), Verdict::Leave);
+            let left = now;
+            while trust.ran(SHORT, true, MEASURED, now) != Verdict::Return {
+                now += 250 * MS;
+            }
+            (now - left).as_millis()
+        };
+        let large = 100 * MS;
+        assert_eq!((away(MS, large), away(FORGIVEN * LONG, LONG), away(FORGIVEN * LONG, LONG)), (250, 500, 1000));
+        assert_eq!(away(FORGIVEN * (large + 4 * LONG), LONG), 250);
+        assert_eq!(
+            (away(MS, 100 * large), away(PAUSE_MAX + MS, LONG)),
+            (500, 250),
+            "nobody pays for longer than the longest pause"
+        );
+    }
+
+    #[test]
+    fn of_several_at_once_each_costs() {
+        let (mut trust, now) = (Trust::default(), Instant::now());
+        for took in [LONG, 100 * MS, 100 * MS] {
+            assert_eq!(trust.ran(took, true, MEASURED, now), Verdict::Leave);
+        }
+        assert_eq!((trust.surprises, trust.debt), (1, FORGIVEN * (LONG + 200 * MS)));
     }
 
     #[test]
