@@ -98,6 +98,20 @@ mod tests {
     const LONG: Duration = Duration::from_micros(801);
     const MS: Duration = Duration::from_millis(1);
 
+    /// A model that is back for so long and then has a run of such a length: for how many milliseconds it is away.
+    fn absences() -> impl FnMut(Duration, Duration) -> u128 {
+        let (mut trust, mut now) = (Trust::default(), Instant::now());
+        move |back, took| {
+            now += back;
+            assert_eq!(trust.ran(took, true, MEASURED, now), Verdict::Leave);
+            let left = now;
+            while trust.ran(SHORT, true, MEASURED, now) != Verdict::Return {
+                now += PAUSE;
+            }
+            (now - left).as_millis()
+        }
+    }
+
     #[test]
     fn one_long_run_ends_it_and_short_ones_bring_it_back() {
         let (mut trust, now) = (Trust::default(), Instant::now());
@@ -114,16 +128,7 @@ mod tests {
 
     #[test]
     fn a_model_that_surprises_again_too_soon_is_away_for_longer_each_time() {
-        let (mut trust, mut now) = (Trust::default(), Instant::now());
-        let mut away = |here: Duration, took: Duration| {
-            now += here;
-            assert_eq!(trust.ran(took, true, MEASURED, now), Verdict::Leave);
-            let left = now;
-            while trust.ran(SHORT, true, MEASURED, now) != Verdict::Return {
-                now += 250 * MS;
-            }
-            (now - left).as_millis()
-        };
+        let mut away = absences();
         let pauses = Vec::from_iter((0..14).map(|_| away(3 * MS, LONG)));
         let doubled = (0..12).map(|times| 250 << times);
         assert_eq!(pauses, Vec::from_iter(doubled.chain([640_000, 640_000])));
@@ -134,16 +139,7 @@ mod tests {
 
     #[test]
     fn a_small_surprise_makes_nobody_forget_a_large_one() {
-        let (mut trust, mut now) = (Trust::default(), Instant::now());
-        let mut away = |here: Duration, took: Duration| {
-            now += here;
-            assert_eq!(trust.ran(took, true, MEASURED, now), Verdict::Leave);
-            let left = now;
-            while trust.ran(SHORT, true, MEASURED, now) != Verdict::Return {
-                now += 250 * MS;
-            }
-            (now - left).as_millis()
-        };
+        let mut away = absences();
         let large = 100 * MS;
         assert_eq!((away(MS, large), away(FORGIVEN * LONG, LONG), away(FORGIVEN * LONG, LONG)), (250, 500, 1000));
         assert_eq!(away(FORGIVEN * (large + 4 * LONG), LONG), 250);
